@@ -1,0 +1,47 @@
+"""Millpond: slow functions as fresh, live, shared values.
+
+    from asgi_app import resource, action, Progress
+
+Invariant: importing this package starts nothing and needs no Django settings; the names below are loaded when used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from asgi_app.api import aread, arefresh, arun, ainvalidate, invalidate, read, refresh, run
+    from asgi_app.invalidation import invalidate_on
+    from asgi_app.registry import Principal, Progress, action, resource
+
+_HOMES = {
+    "asgi_app.registry": ("Principal", "Progress", "action", "resource"),
+    "asgi_app.invalidation": ("invalidate_on",),
+    "asgi_app.api": ("ainvalidate", "aread", "arefresh", "arun", "invalidate", "read", "refresh", "run"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Principal",
+    "Progress",
+    "action",
+    "ainvalidate",
+    "aread",
+    "arefresh",
+    "arun",
+    "invalidate",
+    "invalidate_on",
+    "read",
+    "refresh",
+    "resource",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'asgi_app' has no attribute {name!r}")

@@ -1,0 +1,203 @@
+"""May this principal see this?  The one door for HTTP, streams and websockets.
+
+Invariant: who asks is read from the connection itself, and what is not expressly allowed is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import secrets
+from collections.abc import Mapping, MutableMapping
+from datetime import timedelta
+from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.contrib.auth import aget_user, get_user_model
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+from asgi_app.env import env
+from asgi_app.errors import Denied, Misdeclared, Unauthenticated
+from asgi_app.registry import Action, Principal, Resource
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+    from django.contrib.sessions.backends.base import SessionBase
+
+SCOPES = ("read", "run", "publish", "invalidate")
+_STAFF = "millpond:staff"
+_TOKEN_PREFIX = "mp_"
+
+
+async def authenticate(scope: Mapping[str, Any]) -> Principal:
+    """Who asks over this HTTP request or websocket: an API token, a session, or the public.
+
+    A cookie counts only when the Origin is an allowed one; a websocket without Origin is no browser, and its cookie no
+    identity.  Raises Unauthenticated for an unknown or expired token.
+    """
+    bearer = _header(scope, b"authorization")
+    if bearer[:7].lower() == b"bearer ":
+        return await _token_principal(bearer[7:].strip().decode("latin-1"))
+    if scope["type"] == "websocket" and not _header(scope, b"origin"):
+        return Principal.public()
+    if not origin_allowed(scope):
+        return Principal.public()
+    user = await _session_user(scope)
+    return await _user_principal(user) if user is not None else Principal.public()
+
+
+def origin_allowed(scope: Mapping[str, Any]) -> bool:
+    """Whether the Origin header, if there is one, is an allowed origin: exact scheme, host and port."""
+    origin = _header(scope, b"origin").decode("latin-1").lower()
+    if not origin:
+        return True
+    return origin in env().allowed_origins or origin == own_origin(scope)
+
+
+def own_origin(scope: Mapping[str, Any]) -> str:
+    """The origin of the request's own address, "" when its Host is not an allowed one."""
+    host = _header(scope, b"host").decode("latin-1").lower()
+    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+    if name.strip("[]") not in {allowed.strip("[]") for allowed in env().allowed_hosts}:
+        return ""
+    secure = scope.get("scheme") in ("https", "wss")
+    return f"{'https' if secure else 'http'}://{host}"
+
+
+async def principal_of(user_id: str) -> Principal:
+    """The rights of a Django user by id; an id that is no user of ours is a principal with just that id."""
+    model = get_user_model()
+    try:
+        user = await model._default_manager.filter(pk=user_id, is_active=True).afirst()
+    except (ValueError, TypeError):
+        user = None
+    if user is not None:
+        return await _user_principal(user)
+    return Principal(
+        user_id=user_id,
+        username=user_id,
+        scopes=frozenset({"read"}),
+        is_anonymous=False,
+        permissions=frozenset(),
+    )
+
+
+async def check(what: Resource | Action, principal: Principal, params: Any) -> None:
+    """Raises Unauthenticated or Denied unless `principal` may read or run `what` with `params`."""
+    if principal.is_anonymous and not env().anonymous:
+        raise Unauthenticated("this service is not open to the public: log in or send a token")
+    rule = what.access
+    if rule == "public":
+        return
+    if isinstance(rule, str):
+        if principal.is_anonymous:
+            raise Unauthenticated(f"{what.name} needs a login")
+        if rule != "login" and rule not in principal.permissions:
+            raise Denied(f"{what.name} needs the permission {rule}")
+        return
+    allowed = rule(principal, params)
+    if inspect.isawaitable(allowed):
+        allowed = await allowed
+    if not isinstance(allowed, bool):
+        raise Misdeclared(f"access of {what.name} must return True or False, got {type(allowed).__name__}")
+    if not allowed:
+        raise Unauthenticated(f"{what.name} needs a login") if principal.is_anonymous else Denied(what.name)
+
+
+def require_scope(principal: Principal, scope: str) -> None:
+    """Raises Unauthenticated or Denied unless `principal` holds `scope`."""
+    if scope not in principal.scopes:
+        needed = f"this needs the scope {scope}"
+        raise Unauthenticated(needed) if principal.is_anonymous else Denied(needed)
+
+
+def is_staff(principal: Principal) -> bool:
+    """Whether the principal is a user with access to the admin."""
+    return _STAFF in principal.permissions
+
+
+def create_token(username: str, days: int | None, scopes: tuple[str, ...]) -> str:
+    """Make an API token for an existing user and return it; only its digest is kept.
+
+    Raises ValueError for an unknown user or scope.
+    """
+    from asgi_app.models import ApiToken
+
+    unknown = sorted(set(scopes) - set(SCOPES))
+    if unknown:
+        raise ValueError(f"unknown scope {', '.join(unknown)}: one or more of {', '.join(SCOPES)}")
+    model = get_user_model()
+    user = model._default_manager.filter(**{model.USERNAME_FIELD: username}).first()
+    if user is None:
+        raise ValueError(f"there is no user '{username}'; make one with: millpond createsuperuser")
+    token = _TOKEN_PREFIX + secrets.token_urlsafe(32)
+    expires = timezone.now() + timedelta(days=days) if days is not None else None
+    ApiToken.objects.create(user=user, digest=_digest(token), scopes=" ".join(scopes), expires_at=expires)
+    return token
+
+
+async def _token_principal(token: str) -> Principal:
+    from asgi_app.models import ApiToken
+
+    row = await ApiToken.objects.select_related("user").filter(digest=_digest(token)).afirst()
+    if row is None or not row.user.is_active or (row.expires_at and row.expires_at <= timezone.now()):
+        raise Unauthenticated("the token is unknown or expired")
+    owner = await _user_principal(row.user)
+    return Principal(
+        user_id=owner.user_id,
+        username=owner.username,
+        scopes=frozenset(row.scopes.split()),
+        is_anonymous=False,
+        permissions=owner.permissions,
+    )
+
+
+async def _user_principal(user: AbstractBaseUser) -> Principal:
+    permissions: set[str] = set()
+    if hasattr(user, "aget_all_permissions"):
+        permissions |= await user.aget_all_permissions()
+    staff = bool(getattr(user, "is_staff", False))
+    if staff:
+        permissions.add(_STAFF)
+    return Principal(
+        user_id=str(user.pk),
+        username=user.get_username(),
+        scopes=frozenset(SCOPES if staff else ("read", "run")),
+        is_anonymous=False,
+        permissions=frozenset(permissions),
+    )
+
+
+class _SessionRequest:
+    """As much of a request as `aget_user` reads."""
+
+    def __init__(self, session: SessionBase) -> None:
+        self.session = session
+        self.META: MutableMapping[str, str] = {}
+
+
+async def _session_user(scope: Mapping[str, Any]) -> AbstractBaseUser | None:
+    session_key = _cookie(scope, settings.SESSION_COOKIE_NAME)
+    if not session_key:
+        return None
+    store = import_string(settings.SESSION_ENGINE + ".SessionStore")(session_key)
+    user = await aget_user(_SessionRequest(store))  # type: ignore[arg-type]
+    return user if not user.is_anonymous and user.is_active else None
+
+
+def _header(scope: Mapping[str, Any], name: bytes) -> bytes:
+    return next((value for key, value in scope["headers"] if key == name), b"")
+
+
+def _cookie(scope: Mapping[str, Any], name: str) -> str:
+    try:
+        morsel = SimpleCookie(_header(scope, b"cookie").decode("latin-1")).get(name)
+    except CookieError:
+        return ""
+    return morsel.value if morsel else ""
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,114 @@
+"""One address, said in the words of each library that has to reach it.  Pure: nothing is opened here.
+
+`redis-py`, `kombu`, Celery's result back ends and Django each spell the same place differently; this module is the only one
+that knows how.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+#: bytes an AF_UNIX path may have: 108 on Linux and 104 on macOS, both with the closing zero
+SOCKET_PATH_LIMIT = 103
+#: connections one process keeps to PostgreSQL at most; the server's own default limit is 100 for everybody
+POOL_SIZE = 10
+#: seconds to wait for a connection, to the server or from the pool
+CONNECT_TIMEOUT = 5
+
+
+def socket_path(home: Path, uid: int) -> Path:
+    """Where the embedded store of `home` listens: the same answer in every process given the same home.
+
+    A home too deep for a socket gets a short directory of its own under /tmp, named by a hash of home and user.  It is /tmp and
+    not `tempfile.gettempdir()`, because two processes of one home may have different TMPDIRs.
+    """
+    path = home / "run" / "store.sock"
+    if len(bytes(path)) <= SOCKET_PATH_LIMIT:
+        return path
+    name = hashlib.blake2b(f"{uid}:{home}".encode(), digest_size=8).hexdigest()
+    return Path("/tmp") / f"millpond-{name}" / "store.sock"  # noqa: S108  (see above; the directory is private)
+
+
+def of_socket(path: Path) -> str:
+    """A store on a unix socket, for redis-py."""
+    return f"unix://{quote(str(path))}?db=0"
+
+
+def of_file(path: Path) -> str:
+    """A SQLite database in the file `path`, which is absolute."""
+    return f"sqlite:///{quote(str(path))}"
+
+
+def for_kombu(url: str) -> str:
+    """A Redis URL as kombu spells it: `unix:///s.sock?db=1` is `redis+socket:///s.sock?virtual_host=1`."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        return url
+    query = [("virtual_host" if name == "db" else name, value) for name, value in parse_qsl(parts.query)]
+    if not any(name == "virtual_host" for name, _ in query):
+        query.append(("virtual_host", "0"))
+    return f"redis+socket://{parts.netloc}{parts.path}?{urlencode(query)}"
+
+
+def for_celery_results(url: str) -> str:
+    """A result back end as Celery spells it, with the database drivers our extras bring."""
+    for plain, with_driver in (("db+postgresql:", "db+postgresql+psycopg:"), ("db+mysql:", "db+mysql+pymysql:")):
+        if url.startswith(plain):
+            return with_driver + url.removeprefix(plain)
+    return for_kombu(url)
+
+
+def for_django(url: str) -> dict[str, Any]:
+    """Django's DATABASES entry for `sqlite:///file`, `postgresql://…` or `mysql://…`."""
+    scheme = urlsplit(url).scheme
+    return {"sqlite": _sqlite, "postgresql": _postgresql, "postgres": _postgresql, "mysql": _mysql}[scheme](url)
+
+
+def _sqlite(url: str) -> dict[str, Any]:
+    path = unquote(urlsplit(url).path)
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(Path(path.removeprefix("/")).absolute()),  # sqlite:///name is relative, sqlite:////name is not
+        "OPTIONS": {
+            # WAL: readers never wait for the writer.  `synchronous` stays FULL, SQLite's own default: what was answered 202
+            # must survive a power cut too.
+            "init_command": "PRAGMA journal_mode=WAL",
+            # A transaction that begins as a reader and then writes fails at once with "database is locked", whatever the
+            # timeout; one that begins as a writer waits its turn.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": CONNECT_TIMEOUT,
+        },
+    }
+
+
+def _postgresql(url: str) -> dict[str, Any]:
+    pool = {"min_size": 0, "max_size": POOL_SIZE, "timeout": CONNECT_TIMEOUT}
+    options = {"connect_timeout": CONNECT_TIMEOUT, "application_name": "millpond", **_query(url), "pool": pool}
+    # CONN_HEALTH_CHECKS makes the pool replace connections that died, e.g. when the server was restarted.
+    return {"ENGINE": "django.db.backends.postgresql", **_server(url), "OPTIONS": options, "CONN_HEALTH_CHECKS": True}
+
+
+def _mysql(url: str) -> dict[str, Any]:
+    options = {
+        "charset": "utf8mb4",
+        "connect_timeout": CONNECT_TIMEOUT,
+        "isolation_level": "read committed",
+        **_query(url),
+    }
+    return {"ENGINE": "django.db.backends.mysql", **_server(url), "OPTIONS": options}
+
+
+def _server(url: str) -> dict[str, Any]:
+    parts = urlsplit(url)
+    return {
+        "NAME": unquote(parts.path.removeprefix("/")),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": unquote(parts.hostname or ""),
+        "PORT": str(parts.port or ""),
+    }
+
+
+def _query(url: str) -> dict[str, str]:
+    return dict(parse_qsl(urlsplit(url).query))

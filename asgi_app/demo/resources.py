@@ -1,0 +1,116 @@
+"""The resources of the demo: a function, its parameters, and how fresh its value has to be.  Copy this file.
+
+The flights are those that left New York City in 2013, and a replay of them: `demo.replay` lets them depart again, every
+few seconds a few more.  All times but `host.metrics`' are New York's wall clock in the replay; delays are in minutes.
+"""
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from django.utils import timezone
+from msgspec import Meta
+
+from asgi_app import Progress, action, invalidate_on, resource
+
+from . import flights, replay
+from .bootstrap import intervals_of_means
+from .flights import Period, airlines
+from .host import Host
+from .models import DEFAULT_SPEED, REPLAY_START, Flight, ReplayClock
+
+Carrier: TypeAlias = Annotated[str, Meta(pattern="^(all|[A-Z0-9]{2})$", max_length=3, description="all, or its code")]
+Origin: TypeAlias = Literal["all", "EWR", "JFK", "LGA"]
+Month: TypeAlias = Annotated[int, Meta(ge=0, le=12, description="of 2013; 0: the last 30 days of the replay")]
+Samples: TypeAlias = Annotated[int, Meta(ge=50, le=2000, description="resamples per carrier")]
+Speed: TypeAlias = Annotated[int, Meta(ge=0, le=36_000, description="simulated seconds per second; 0 pauses")]
+Table: TypeAlias = dict[str, Any]
+
+host = Host()
+
+# Every tick of the replay and every change of its speed saves the clock.  (Bulk inserts send no signal of their own.)
+invalidate_on(ReplayClock, tags=("flights",))
+
+
+@resource("flights.clock", tags=("flights",), refresh="watched")
+def clock() -> Table:
+    """What time it is in the replay, and how much of it there is."""
+    clock = ReplayClock.current()
+    return {
+        "now": flights.iso(clock.now),
+        "started": flights.iso(REPLAY_START),
+        "speed": clock.speed,
+        "flights": Flight.objects.count(),
+        "replayed": Flight.objects.filter(departs__gte=REPLAY_START).count(),
+        "paused": clock.speed == 0,
+    }
+
+
+@resource("flights.board", tags=("flights",), refresh="watched")
+def board() -> Table:
+    """The latest departures of the replay, and its last 24 hours."""
+    now = ReplayClock.current().now
+    return {"now": flights.iso(now), "rows": flights.latest(now, 12), "per_hour": flights.per_hour(now, 24)}
+
+
+@resource("flights.delays_by_carrier", tags=("flights",), refresh="watched")
+def delays_by_carrier(origin: Origin = "all", month: Month = 0) -> Table:
+    """Mean delay and share of late departures of each carrier."""
+    period = Period.of(month)
+    rows = flights.delays(period.flights(origin=origin), "carrier")
+    return {"rows": [{"name": airlines()[row["carrier"]], **row} for row in rows], **period.bounds()}
+
+
+@resource("flights.delays_by_hour", tags=("flights",), refresh="watched")
+def delays_by_hour(carrier: Carrier = "all", origin: Origin = "all", month: Month = 0) -> Table:
+    """How delays grow over the day: mean and share of late departures of each hour in which flights leave."""
+    period = Period.of(month)
+    return {"rows": flights.delays(period.flights(carrier=carrier, origin=origin), "hour"), **period.bounds()}
+
+
+@resource("flights.delays_by_route", tags=("flights",), refresh="watched")
+def delays_by_route(carrier: Carrier = "all", origin: Origin = "all", month: Month = 0) -> Table:
+    """The twenty routes with the longest mean delay, worst first."""
+    period = Period.of(month)
+    routes = flights.delays(period.flights(carrier=carrier, origin=origin), "origin", "dest")
+    worst = sorted((route for route in routes if route["flights"] >= flights.ENOUGH), key=lambda route: -route["mean"])
+    return {"rows": worst[:20], **period.bounds()}
+
+
+@resource("flights.cancellations", tags=("flights",), refresh="watched")
+def cancellations(carrier: Carrier = "all", origin: Origin = "all", month: Month = 0) -> Table:
+    """Scheduled and cancelled flights of each day."""
+    period = Period.of(month)
+    return {"rows": flights.cancellations(period.flights(carrier=carrier, origin=origin)), **period.bounds()}
+
+
+@resource("flights.delay_confidence", fresh=60, time_limit=300)
+def delay_confidence(origin: Origin = "all", month: Month = 0, samples: Samples = 200, *, progress: Progress) -> Table:
+    """How sure each carrier's mean delay is: its 95 % interval by the bootstrap.  Slow, and says how far it is."""
+    period = Period.of(month)
+    delays = flights.delays_of_each_carrier(period.flights(origin=origin))
+    found = intervals_of_means(delays, samples, lambda done, total, carrier: progress(done, total, airlines()[carrier]))
+    rows = [
+        {"carrier": carrier, "name": airlines()[carrier], "flights": len(delays[carrier]), **interval.rounded()}
+        for carrier, interval in found.items()
+    ]
+    return {"rows": rows, **period.bounds(), "samples": samples}
+
+
+@resource("host.metrics", offload=False, fresh=2, refresh="watched")
+async def metrics() -> Table:
+    """Load, memory and network of this machine, and what each of Millpond's processes takes.
+
+    `cpu` is percent of one core, for each core and each process; `rss` and `memory` are bytes; `time` is real, in UTC.
+    """
+    return await host.metrics()
+
+
+@action("demo.replay", schedule=2, retries=0, time_limit=30)
+def replay_on() -> Table:
+    """Let the flights of 2013 depart again whose time has come in the replay."""
+    return replay.tick(timezone.now())._asdict()
+
+
+@action("demo.speed", retries=0)
+def speed(speed: Speed = DEFAULT_SPEED) -> None:
+    """Let the replay run faster or slower than its 600 simulated seconds per second."""
+    replay.set_speed(speed, timezone.now())

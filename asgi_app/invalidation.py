@@ -1,0 +1,79 @@
+"""After commit: changes of the data outdate the values computed from it.
+
+Invariant: no tag is invalidated before the change it stands for is visible to other transactions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, models, transaction
+from django.db.models.signals import m2m_changed, post_delete, post_save
+
+from asgi_app import wiring
+
+log = logging.getLogger(__name__)
+
+Tags = Iterable[str] | Callable[[Any], Iterable[str]]
+
+
+def invalidate_on(model: type[models.Model], *, tags: Tags) -> None:
+    """Invalidate `tags` whenever a row of `model` is saved or deleted, or its many-to-many relations change.
+
+    `tags` are names, or a function (instance) -> names.  Django sends no signal for `bulk_create`, `QuerySet.update`
+    and raw SQL: call `invalidate(*tags)` beside those, inside the same transaction.
+    """
+
+    def changed(sender: Any, instance: Any = None, using: str = DEFAULT_DB_ALIAS, **_: Any) -> None:
+        names = tags(instance) if callable(tags) else tags
+        invalidate_after_commit(names, using=using)
+
+    uid = f"millpond:{model._meta.label}:{id(tags) if callable(tags) else ','.join(sorted(tags))}"
+    for signal in (post_save, post_delete):
+        signal.connect(changed, sender=model, weak=False, dispatch_uid=uid)
+    for field in model._meta.many_to_many:
+        m2m_changed.connect(changed, sender=getattr(model, field.name).through, weak=False, dispatch_uid=uid)
+
+
+def invalidate_after_commit(tags: Iterable[str], *, using: str = DEFAULT_DB_ALIAS) -> None:
+    """Invalidate once the current transaction has committed; at once where there is none.
+
+    Inside one transaction the tags of many changes are collected into one invalidation.
+    """
+    connection = transaction.get_connection(using)
+    names = set(tags)
+    if not connection.in_atomic_block:
+        _invalidate(names)
+        return
+    # One hook per savepoint level: a rolled back savepoint takes its own tags with it, as Django discards its hooks.
+    level = tuple(connection.savepoint_ids)
+    for sids, hook, _robust in connection.run_on_commit:
+        if isinstance(hook, _Collected) and hook.level == level:
+            hook.tags |= names
+            return
+    transaction.on_commit(_Collected(level, names), using=using, robust=True)
+
+
+class _Collected:
+    """The tags of one transaction (or savepoint), invalidated together."""
+
+    def __init__(self, level: tuple[str, ...], tags: set[str]) -> None:
+        self.level = level
+        self.tags = tags
+
+    def __call__(self) -> None:
+        _invalidate(self.tags)
+
+
+def _invalidate(tags: set[str]) -> None:
+    if not tags:
+        return
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        wiring.call(lambda node: node.cache.invalidate(*tags), 10.0)
+    else:
+        raise RuntimeError("invalidate() blocks: on an event loop use `await ainvalidate(...)`")

@@ -1,0 +1,124 @@
+"""A job as users see it: ids, the public object, and who may look at it.
+
+Invariant: a job is shown only to principals who could have asked for it; to others it does not exist.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any
+from uuid import UUID
+
+from asgi_app import access
+from asgi_app.errors import MillpondError, NotFound
+from asgi_app.registry import Principal, Resource, registry
+from cache_layer.keys import Key
+
+Fields = Mapping[str, str]
+TERMINAL = frozenset({"succeeded", "failed", "cancelled", "dead", "expired"})
+
+
+def new_job_id(unix_ms: int, rest: bytes | None = None) -> str:
+    """A UUIDv7 (RFC 9562, section 5.7).  `rest`, ten bytes, makes it deterministic; else it is random."""
+    rest = rest or secrets.token_bytes(10)
+    number = int.from_bytes(unix_ms.to_bytes(6, "big") + rest[:10], "big")
+    number = number & ~(0xF << 76) | (0x7 << 76)
+    number = number & ~(0x3 << 62) | (0x2 << 62)
+    return str(UUID(int=number))
+
+
+def firing_id(name: str, unix_ms: int) -> str:
+    """The id of a scheduled run: every scheduler names the same firing alike, so that it happens once."""
+    return new_job_id(unix_ms, blake2b(f"{name}@{unix_ms}".encode(), digest_size=10).digest())
+
+
+def is_job_id(text: str) -> bool:
+    """Whether `text` has the form of a job id."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def public(fields: Fields) -> dict[str, Any]:
+    """The job object of the API, from the fields of its record."""
+    done = fields["status"] == "succeeded" and fields["kind"] == "computation"
+    return {
+        "id": fields["id"],
+        "kind": fields["kind"],
+        "name": fields["name"],
+        "params": json.loads(fields["params"]),
+        "status": fields["status"],
+        "progress": json.loads(fields["progress"]) if fields.get("progress") else None,
+        "attempt": int(fields["fence"]),
+        "created_at": _time(fields.get("created_at")),
+        "started_at": _time(fields.get("started_at")),
+        "finished_at": _time(fields.get("finished_at")),
+        "queue": fields["queue"],
+        "priority": int(fields["priority"]),
+        "position": None,
+        "error": json.loads(fields["error"]) if fields.get("error") and fields["status"] != "succeeded" else None,
+        "result_url": f"/api/v1/resources/{fields['topic']}" if done else None,
+        "topic": f"job:{fields['id']}",
+        "version": int(fields["version"]),
+    }
+
+
+def key_of(fields: Fields) -> tuple[Resource, Any, Key]:
+    """The question a computation answers.  Raises MillpondError when its declaration is gone or has changed."""
+    resource = registry.resource(fields["name"])
+    params = resource.parse(json.loads(fields["params"]), text=False)
+    return resource, params, resource.key(params, principal_of(fields))
+
+
+def principal_of(fields: Fields) -> Principal:
+    """On whose behalf a job runs."""
+    saved = json.loads(fields["principal"])
+    return Principal(
+        user_id=saved["user_id"],
+        username=saved["username"],
+        scopes=frozenset(saved["scopes"]),
+        is_anonymous=saved["is_anonymous"],
+        permissions=frozenset(saved["permissions"]),
+    )
+
+
+def dump_principal(principal: Principal) -> str:
+    """What `principal_of` reads, as JSON text."""
+    return json.dumps(
+        {
+            "user_id": principal.user_id,
+            "username": principal.username,
+            "scopes": sorted(principal.scopes),
+            "is_anonymous": principal.is_anonymous,
+            "permissions": sorted(principal.permissions),
+        }
+    )
+
+
+async def check_visible(fields: Fields | None, principal: Principal) -> Fields:
+    """The fields again, when `principal` may see the job; else NotFound, as for a job that never was."""
+    if fields is None or "id" not in fields or not await _visible(fields, principal):
+        raise NotFound("there is no such job")
+    return fields
+
+
+async def _visible(fields: Fields, principal: Principal) -> bool:
+    if fields["kind"] == "action":
+        return fields["owner"] == (principal.user_id or "") or access.is_staff(principal)
+    try:
+        resource, params, key = key_of(fields)
+        await access.check(resource, principal, params)
+        return resource.key(params, principal).digest == key.digest
+    except MillpondError:
+        return False
+
+
+def _time(ms: str | None) -> str | None:
+    if not ms:
+        return None
+    return datetime.fromtimestamp(int(ms) / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,53 @@
+"""How a log line looks: one line per event, whatever the event contains.
+
+    2026-01-31T08:15:02.113Z INFO web asgi_app.jobs job 0192… finished in 1.2 s
+
+Line breaks inside a message are escaped, so that nobody can forge a line through a name or a header; a traceback follows on the
+same line, its lines joined by " | ".
+"""
+
+import logging
+import os
+import time
+from typing import Any
+
+
+def role() -> str:
+    """Which command this process runs: web, worker, scheduler, … (`MILLPOND_ROLE`, set by the commands themselves)."""
+    return os.environ.get("MILLPOND_ROLE", "manage")
+
+
+class LineFormatter(logging.Formatter):
+    """Formats a record as one line that begins with time (UTC), level, role and logger."""
+
+    converter = time.gmtime
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(f"%(asctime)s.%(msecs)03dZ %(levelname)s {role()} %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = [line.strip() for line in super().format(record).splitlines()]
+        return " | ".join(lines)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (the library's name)
+        record.message = record.message.replace("\r", "\\r").replace("\n", "\\n")
+        return super().formatMessage(record)
+
+
+def configuration() -> dict[str, Any]:
+    """Django's LOGGING: everything from INFO on goes to stderr in that form."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"()": "asgi_app.logs.LineFormatter"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "root": {"level": "INFO", "handlers": ["stderr"]},
+        # Django's own loggers bring handlers that mail admins or print to the console; they are to go the common way.
+        "loggers": {
+            "django": {"handlers": [], "propagate": True},
+            "django.server": {"handlers": [], "propagate": True},
+            # a line for each 404 and 403 would let strangers write the log
+            "django.request": {"level": "ERROR"},
+            "django.security.DisallowedHost": {"level": "CRITICAL"},
+        },
+    }

@@ -1,0 +1,239 @@
+"""Child processes: started, watched, started again, stopped.
+
+Invariant: a `Keeper` that was stopped has left no process behind, and a process never outlives the one that started it.  Every
+child leads a session of its own, so that the terminal's Ctrl-C reaches only us and a stop reaches its whole group.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from asgi_app.lifeline import PARENT
+
+#: seconds before a part that died is started again: doubled each time, and from the start again after a calm run
+FIRST_DELAY, LAST_DELAY, CALM = 0.5, 30.0, 60.0
+#: bytes a log file may have; one older file is kept beside it
+LOG_BYTES = 10 * 2**20
+#: bytes of a line that are kept: one without an end must not fill the memory
+LINE_BYTES = 16 * 2**10
+#: lines shown when a part fails to start
+TAIL = 15
+#: seconds a part gets once the operator is in a hurry
+HURRIED = 1.0
+
+
+class StartFailed(Exception):
+    """The service cannot start; the message says why and what a person can do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A process that is to run all the time."""
+
+    name: str
+    command: tuple[str, ...]
+    #: seconds between the order to stop and its end by force
+    grace: float
+    #: exit code that says: starting again would end the same way
+    fatal_code: int | None = None
+    #: file descriptors it inherits
+    pass_fds: tuple[int, ...] = ()
+
+
+class Terminal:
+    """Lines for stderr, written by a thread of their own: a terminal that is paused must not stop the service."""
+
+    def __init__(self, waiting: int = 10_000) -> None:
+        self._lines: queue.Queue[str | None] = queue.Queue(waiting)
+        self._thread = threading.Thread(target=self._write, name="terminal", daemon=True)
+        self._thread.start()
+
+    def say(self, line: str) -> None:
+        """Write a line, or drop it when thousands are waiting."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(line)
+
+    def close(self) -> None:
+        """Write what is waiting, for at most a second."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(None)
+        self._thread.join(1.0)
+
+    def _write(self) -> None:
+        with contextlib.suppress(OSError, ValueError):  # the terminal is gone
+            while (line := self._lines.get()) is not None:
+                sys.stderr.write(line + "\n")
+                sys.stderr.flush()
+
+
+class PartLog:
+    """The output of one part: to the terminal with its name in front, to a bounded file, and its last lines for a report."""
+
+    def __init__(self, name: str, directory: Path, say: Callable[[str], None]) -> None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._prefix = f"{name:<9} | "
+        self._say = say
+        self._file = RotatingFileHandler(directory / f"{name}.log", maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
+        self.tail: deque[str] = deque(maxlen=TAIL)
+
+    async def copy(self, stream: asyncio.StreamReader) -> None:
+        """Copy until the end of the stream."""
+        rest = b""
+        while chunk := await stream.read(2**16):
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > LINE_BYTES:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                self._line(line)
+        if rest:
+            self._line(rest)
+
+    def _line(self, raw: bytes) -> None:
+        line = raw[:LINE_BYTES].decode(errors="replace").rstrip("\r")
+        self.tail.append(line)
+        self._file.emit(logging.LogRecord("", logging.INFO, "", 0, line, None, None))
+        self._say(self._prefix + line)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+async def spawn(
+    command: Iterable[str], environ: Mapping[str, str], *, captured: bool = True, pass_fds: tuple[int, ...] = ()
+) -> asyncio.subprocess.Process:
+    """Start `command` in a session of its own and tell it whom it belongs to.
+
+    `captured`: both its outputs go into one pipe; otherwise to our stderr, for our own stdout carries only what was promised there.
+    """
+    return await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE if captured else sys.stderr,
+        stderr=asyncio.subprocess.STDOUT if captured else sys.stderr,
+        env={**environ, PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
+        pass_fds=pass_fds,
+    )
+
+
+def signal_group(process: asyncio.subprocess.Process, number: int) -> None:
+    """Send a signal to the process and everything it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+async def finish(process: asyncio.subprocess.Process, grace: float, hurry: asyncio.Event) -> None:
+    """Ask a process to stop, wait at most `grace` seconds (one, in a hurry), then end its group by force."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        hurried = asyncio.ensure_future(hurry.wait())
+        ended = asyncio.ensure_future(process.wait())
+        await asyncio.wait({hurried, ended}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+        if hurry.is_set():
+            await asyncio.wait({ended}, timeout=min(grace, HURRIED))
+        hurried.cancel()
+    signal_group(process, signal.SIGKILL)  # also what a process that ended has left behind
+    await process.wait()
+
+
+class Keeper:
+    """Keeps one part running from `start()` to `stop()`.  What it does on its own it says."""
+
+    def __init__(self, part: Part, environ: Mapping[str, str], log: PartLog | None, say: Callable[[str], None]) -> None:
+        """`log`: where the part's output goes; None: it writes to our own stderr."""
+        self.part = part
+        self._environ, self._log, self._say = environ, log, say
+        self._process: asyncio.subprocess.Process | None = None
+        self._task: asyncio.Task[str] | None = None
+        #: while False an end of the part is final, and for `raise_if_ended` to report
+        self.settled = False
+
+    @property
+    def pid(self) -> int | None:
+        """The process that runs now, if one does."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Begin.  Returns at once; a part that ends before `settled` is set is not started again."""
+        self._task = asyncio.create_task(self._keep(), name=f"keep {self.part.name}")
+
+    def raise_if_ended(self) -> None:
+        """Raise StartFailed when the part ended for good."""
+        if self._task and self._task.done():
+            tail = ["; its last lines:", *self._log.tail] if self._log else []
+            raise StartFailed(f"{self.part.name} {self._task.result()} before it was ready" + "\n  ".join(tail))
+
+    async def ended(self) -> None:
+        """Return when the part ended for good."""
+        if self._task:
+            await asyncio.wait({self._task})
+
+    async def stop(self, hurry: asyncio.Event) -> None:
+        """Stop the part for good.  May be called twice, or before `start()`."""
+        if self._task:
+            self._task.cancel()
+        if self._process:
+            await finish(self._process, self.part.grace, hurry)
+        await self.ended()
+        if self._log:
+            self._log.close()
+
+    async def _keep(self) -> str:
+        """Run the part again and again.  Returns how it ended when it is not to be started again."""
+        failures = 0
+        while True:
+            began = time.monotonic()
+            ending, fatal = await self._run()
+            if fatal or not self.settled:
+                return ending
+            failures = 1 if time.monotonic() - began > CALM else failures + 1
+            delay = backoff(failures)
+            self._say(f"{self.part.name} {ending}; starting it again in {delay:g} s")
+            await asyncio.sleep(delay)
+
+    async def _run(self) -> tuple[str, bool]:
+        """One life of the part.  Returns how it ended, once nothing of it is left, and whether another try is pointless."""
+        try:
+            process = await spawn(self.part.command, self._environ, captured=bool(self._log), pass_fds=self.part.pass_fds)
+        except OSError as error:
+            return f"could not be started ({error.strerror})", False
+        self._process = process
+        copying = asyncio.create_task(self._log.copy(process.stdout)) if self._log and process.stdout else None
+        try:
+            code = await process.wait()
+            self._process = None
+            signal_group(process, signal.SIGKILL)
+            return _ended(code), code == self.part.fatal_code
+        finally:
+            # also on a stop: what a part says while it stops belongs to its log
+            if copying:
+                await _copied(copying, process)
+
+
+async def _copied(copying: asyncio.Task[None], process: asyncio.subprocess.Process) -> None:
+    await process.wait()
+    await asyncio.wait({copying}, timeout=1.0)
+    copying.cancel()
+
+
+def backoff(failures: int) -> float:
+    """Seconds to wait after so many failures in a row."""
+    return min(LAST_DELAY, FIRST_DELAY * 2.0 ** max(0, min(failures, 10) - 1))
+
+
+def _ended(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"exited with code {code}"

@@ -1,0 +1,286 @@
+"""What users declare: resources and actions, checked when they are declared.
+
+Invariant: whatever stands in the registry can be asked, keyed and described; a declaration that could not is refused at
+start with a `DeclarationError` that names file, line and every reason.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FunctionType
+from typing import Any, Literal, TypeVar
+
+from asgi_app import options
+from asgi_app.bounds import Unsuitable
+from asgi_app.declared import Access, Action, Resource, Tags, Vary
+from asgi_app.errors import UnknownAction, UnknownResource
+from asgi_app.parameters import Params
+from asgi_app.signature import Principal, Progress, Signature, read_signature
+from cache_layer.freshness import Policy
+
+__all__ = [
+    "Access",
+    "Action",
+    "DeclarationError",
+    "Params",
+    "Principal",
+    "Progress",
+    "Registry",
+    "Resource",
+    "action",
+    "registry",
+    "resource",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+D = TypeVar("D", Resource, Action)
+T = TypeVar("T")
+
+
+class DeclarationError(Exception):
+    """A declaration is wrong: "FILE:LINE: resource 'name': reason; reason"."""
+
+
+@dataclass
+class Registry:
+    """All declarations of this process.  Filled while modules are imported, only read afterwards."""
+
+    resources: dict[str, Resource] = field(default_factory=dict)
+    actions: dict[str, Action] = field(default_factory=dict)
+
+    def resource(self, name: str) -> Resource:
+        """Raises `UnknownResource`."""
+        if (found := self.resources.get(name)) is None:
+            raise UnknownResource(name)
+        return found
+
+    def action(self, name: str) -> Action:
+        """Raises `UnknownAction`."""
+        if (found := self.actions.get(name)) is None:
+            raise UnknownAction(name)
+        return found
+
+    def split_topic(self, topic: str) -> tuple[Resource, Params]:
+        """The resource and the parameters of "name?query".  Raises `UnknownResource` or `BadParameters`."""
+        name, _, query = topic.partition("?")
+        found = self.resource(name)
+        return found, found.parse_query(query)
+
+    def load(self, packages: Iterable[str]) -> None:
+        """Import `resources` of every package.  Raises `DeclarationError` for the first that is missing or fails."""
+        for package in packages:
+            _import_resources(package)
+
+    @contextmanager
+    def isolated(self) -> Iterator[Registry]:
+        """An empty registry for the length of a test; what stood here comes back."""
+        kept = self.resources, self.actions
+        self.resources, self.actions = {}, {}
+        try:
+            yield self
+        finally:
+            self.resources, self.actions = kept
+
+
+#: The registry that `@resource` and `@action` fill.
+registry = Registry()
+
+
+def resource(
+    name: str,
+    *,
+    fresh: float = 30,
+    stale: float = 300,
+    stale_if_error: float = 3600,
+    offload: bool = True,
+    queue: str = "default",
+    priority: int = 5,
+    time_limit: float = 60,
+    retries: int = 2,
+    tags: Tags = (),
+    refresh: str = "lazy",
+    access: Access = "public",
+    vary: Vary = None,
+    on_abandon: Literal["finish", "cancel"] = "finish",
+    error_ttl: float = 5,
+) -> Callable[[F], F]:
+    """Declare a function as a resource; the function itself stays as it is.  Times are in seconds.
+
+    Raises `DeclarationError` with all that is wrong, where the function is defined.
+    """
+    _needs_name("resource", name)
+    reasons = [
+        *options.name_reasons(name),
+        *options.number_reasons(fresh=fresh, stale=stale, stale_if_error=stale_if_error, error_ttl=error_ttl),
+        *options.number_reasons(priority=priority, time_limit=time_limit, retries=retries),
+        *options.flag_reasons("offload", offload),
+        *options.queue_reasons(queue),
+        *options.tags_reasons(tags),
+        *options.access_reasons(access),
+        *options.vary_reasons(vary),
+        *options.choice_reasons("on_abandon", on_abandon, ("finish", "cancel")),
+    ]
+    kept_refresh = _kept(options.refresh_of, refresh, "lazy", reasons)
+
+    def declare(function: F) -> F:
+        wrong = [*reasons, *_event_loop_reasons(function, offload)]
+        by_the_clock = kept_refresh not in ("lazy", "watched")
+        signature = _judged("resource", name, function, wrong, vary is not None, by_the_clock)
+        declared = Resource(
+            name=name,
+            function=function,
+            signature=signature,
+            queue=queue,
+            priority=priority,
+            time_limit=time_limit,
+            retries=retries,
+            access=access,
+            policy=Policy(fresh=fresh, stale=stale, stale_if_error=stale_if_error, error_ttl=error_ttl),
+            offload=offload,
+            tags=tags if callable(tags) else tuple(sorted(set(tags))),
+            refresh=kept_refresh,
+            vary=vary,
+            on_abandon=on_abandon,
+        )
+        _add(declared, registry.resources, "resource")
+        return function
+
+    return declare
+
+
+def action(
+    name: str,
+    *,
+    queue: str = "default",
+    priority: int = 5,
+    time_limit: float = 60,
+    retries: int = 2,
+    access: Access = "login",
+    schedule: str | float | None = None,
+) -> Callable[[F], F]:
+    """Declare a function as a job with side effects; the function itself stays as it is.  `schedule`: a crontab line,
+    or seconds between two runs.  Unlike a resource it is not public unless it says so: running it changes something.
+
+    Raises `DeclarationError` with all that is wrong, where the function is defined.
+    """
+    _needs_name("action", name)
+    reasons = [
+        *options.name_reasons(name),
+        *options.number_reasons(priority=priority, time_limit=time_limit, retries=retries),
+        *options.queue_reasons(queue),
+        *options.access_reasons(access),
+    ]
+    kept_schedule = _kept(options.schedule_of, schedule, None, reasons)
+
+    def declare(function: F) -> F:
+        declared = Action(
+            name=name,
+            function=function,
+            signature=_judged("action", name, function, reasons, True, kept_schedule is not None),
+            queue=queue,
+            priority=priority,
+            time_limit=time_limit,
+            retries=retries,
+            access=access,
+            schedule=kept_schedule,
+        )
+        _add(declared, registry.actions, "action")
+        return function
+
+    return declare
+
+
+def _needs_name(kind: str, name: Any) -> None:
+    """`@resource` without parentheses would otherwise quietly replace the function."""
+    if callable(name):
+        raise DeclarationError(f"{_place(name)}: the {kind} has no name: write @{kind}('some.name')")
+
+
+def _kept(read: Callable[[Any], T], option: Any, otherwise: T, reasons: list[str]) -> T:
+    try:
+        return read(option)
+    except Unsuitable as error:
+        reasons.append(str(error))
+        return otherwise
+
+
+def _event_loop_reasons(function: Any, offload: bool) -> Iterator[str]:
+    if offload is False and not inspect.iscoroutinefunction(function):
+        yield "offload=False runs on the event loop, so it needs an async def"
+
+
+def _judged(
+    kind: str, name: str, function: Callable[..., Any], known: list[str], may_take_principal: bool, unasked: bool
+) -> Signature:
+    """The signature, once nothing is wrong with it or with the options; `unasked`: it runs without parameters."""
+    if not isinstance(function, FunctionType):
+        raise DeclarationError(f"{_place(function)}: {kind} '{name}': only a def or an async def can be declared")
+    signature, found = read_signature(function)
+    reasons = [*known, *found]
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        reasons.append("it is a generator: return the whole value")
+    if signature is not None and signature.principal is not None and not may_take_principal:
+        reasons.append("it takes the principal, so say what of it belongs to the key: vary='user' or a function")
+    if signature is not None and unasked:
+        without = [p.name for p in signature.parameters.by_name.values() if p.default is None]
+        reasons += [f"it runs by the clock, without parameters, so '{name}' needs a default" for name in without]
+    if reasons or signature is None:
+        raise DeclarationError(f"{_place(function)}: {kind} '{name}': {'; '.join(reasons)}")
+    return signature
+
+
+def _add(declared: D, into: dict[str, D], kind: str) -> None:
+    """A module may be imported twice, e.g. as `__main__`; two functions of one name may not."""
+    before = into.get(declared.name)
+    if before is not None and _identity(before.function) != _identity(declared.function):
+        taken = f"the name is taken by {before.function.__qualname__} at {_place(before.function)}"
+        raise DeclarationError(f"{_place(declared.function)}: {kind} '{declared.name}': {taken}")
+    into[declared.name] = declared
+
+
+def _identity(function: Callable[..., Any]) -> tuple[str, str]:
+    return _place(function), function.__qualname__
+
+
+def _place(function: Any) -> str:
+    """FILE:LINE of a function, or else of the user's code that is being run."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is not None:
+        return f"{code.co_filename}:{code.co_firstlineno}"
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _import_resources(package: str) -> None:
+    module = f"{package}.resources"
+    try:
+        importlib.import_module(module)
+    except DeclarationError:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name == module:
+            raise DeclarationError(f"package '{package}' has no resources.py") from error
+        if error.name is not None and module.startswith(f"{error.name}."):
+            raise DeclarationError(f"package '{package}' cannot be found: there is no module '{error.name}'") from error
+        raise _import_failure(module, error) from error
+    except Exception as error:
+        raise _import_failure(module, error) from error
+
+
+def _import_failure(module: str, error: Exception) -> DeclarationError:
+    if isinstance(error, SyntaxError) and error.filename:
+        return DeclarationError(f"{error.filename}:{error.lineno}: {module} cannot be imported: {error.msg}")
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen ")]
+    own = [f for f in frames if Path(f.filename).name == "resources.py"]
+    place = (own or frames)[-1]
+    what = f"{type(error).__name__}: {error}"
+    return DeclarationError(f"{place.filename}:{place.lineno}: {module} cannot be imported: {what}")

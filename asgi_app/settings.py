@@ -1,0 +1,103 @@
+"""Django's settings.  They copy `Env` and decide nothing an operator could want otherwise; see `asgi_app/env.py`.
+
+DEBUG stays off everywhere: its error page shows settings to whoever causes an error, and its query log grows.  Tracebacks are in
+the log.
+"""
+
+from asgi_app.env import env
+from asgi_app.logs import configuration
+
+ENV = env()
+
+DEBUG = False
+SECRET_KEY = ENV.secret_key
+ALLOWED_HOSTS = list(ENV.allowed_hosts)
+CSRF_TRUSTED_ORIGINS = list(ENV.allowed_origins)
+
+ROOT_URLCONF = "asgi_app.urls"
+ASGI_APPLICATION = "asgi_app.asgi.application"
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "asgi_app.apps.AsgiAppConfig",
+    *ENV.apps,
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {"default": ENV.database}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.mysql":
+    import pymysql
+
+    pymysql.install_as_MySQLdb()  # Django asks for MySQLdb, whose wheels do not exist for Linux; PyMySQL speaks its interface
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Named here so that no domain module imports the room of the tasks.
+MILLPOND_DOORBELL = "tasks.submit.CeleryDoorbell"
+
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "/login"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/"
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+# Served from where the packages keep them (asgi_app/asgi.py hands the finders' directories to servestatic), so that an installed
+# wheel needs no `collectstatic`.  STATIC_ROOT is for those who let a web server in front serve them.
+STATIC_URL = "/static/"
+STATIC_ROOT = ENV.home / "static"
+
+DATA_UPLOAD_MAX_MEMORY_SIZE = ENV.max_body
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
+
+# TLS ends at the proxy in front.  uvicorn believes its X-Forwarded-Proto when it comes from FORWARDED_ALLOW_IPS (127.0.0.1).
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = ENV.production
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if ENV.production else 0
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+LOGGING = configuration()
+
+#: who tells workers that there is work: a factory taking `Env`, see asgi_app.wiring.Doorbell
+MILLPOND_DOORBELL = "tasks.submit.CeleryDoorbell"

@@ -1,0 +1,103 @@
+/* The one connection of the page, and its subscriptions: one per topic, however many panels look at it.
+ *
+ * Built on the stock `centrifuge` client, which reconnects, resubscribes and resumes by itself.  Values outlive the
+ * connection: a feed keeps the last one until a newer arrives or nobody looks at the topic any more.
+ */
+
+import { emptyFeed, onPublication, onRefused, onSubscribed, onSubscribing, onTrouble } from "./feed.js";
+
+/** The stock client, saying when it will try again: it computes the delay in this method and tells nobody. */
+class Client extends globalThis.Centrifuge {
+  _getReconnectDelay() {
+    const delay = super._getReconnectDelay();
+    this.onDelay?.(delay);
+    return delay;
+  }
+}
+
+const UNSUBSCRIBED_BY_US = 0;
+
+export class Live {
+  /** @type {{phase: "connecting"|"connected"|"lost"|"closed", since: number, retryAt: number|null, reason: string}} */
+  connection = { phase: "connecting", since: Date.now(), retryAt: null, reason: "" };
+  #client;
+  #topics = new Map();
+  #watchers = new Set();
+
+  constructor(path) {
+    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+    this.#client = new Client(`${scheme}//${location.host}${path}`, { name: "millpond-page" });
+    this.#client.onDelay = (delay) => this.#connectionIs("lost", { retryAt: Date.now() + delay });
+    this.#client.on("connecting", ({ code, reason }) => this.#connectionIs(code === 0 ? "connecting" : "lost", { reason }));
+    this.#client.on("connected", () => this.#connectionIs("connected", { reason: "" }));
+    this.#client.on("disconnected", ({ reason }) => this.#connectionIs("closed", { reason }));
+  }
+
+  get connected() {
+    return this.connection.phase === "connected";
+  }
+
+  connect() {
+    this.#client.connect();
+  }
+
+  /** Do not wait for the next attempt. */
+  reconnectNow() {
+    this.#client.disconnect();
+    this.#client.connect();
+  }
+
+  /** `listener()` is called at once and after every change of the connection. */
+  onConnection(listener) {
+    this.#watchers.add(listener);
+    listener();
+  }
+
+  /** Call `listener(feed)` at once and whenever something about the topic changes.  Returns how to stop. */
+  watch(topic, listener) {
+    const held = this.#topics.get(topic) ?? this.#open(topic);
+    held.listeners.add(listener);
+    listener(held.feed);
+    return () => {
+      if (held.listeners.delete(listener) && held.listeners.size === 0) this.#close(topic, held);
+    };
+  }
+
+  /** Subscribe anew: the server computes unless it has a fresh value, and a refused subscription gets another chance. */
+  askAgain(topic) {
+    const { subscription } = this.#topics.get(topic);
+    subscription.unsubscribe();
+    subscription.subscribe();
+  }
+
+  #open(topic) {
+    const subscription = this.#client.newSubscription(topic);
+    const held = { subscription, feed: emptyFeed(topic), listeners: new Set() };
+    const step = (next) => (context) => {
+      held.feed = next(held.feed, context);
+      for (const listener of [...held.listeners]) listener(held.feed);
+    };
+    subscription.on("subscribing", step((feed) => onSubscribing(feed, Date.now())));
+    subscription.on("subscribed", step((feed, context) => onSubscribed(feed, context, Date.now())));
+    subscription.on("publication", step((feed, context) => onPublication(feed, context, Date.now())));
+    subscription.on("error", step((feed, context) => onTrouble(feed, context, Date.now())));
+    subscription.on("unsubscribed", (context) => {
+      if (context.code !== UNSUBSCRIBED_BY_US) step((feed) => onRefused(feed, context, Date.now()))(context);
+    });
+    this.#topics.set(topic, held);
+    subscription.subscribe();
+    return held;
+  }
+
+  #close(topic, held) {
+    this.#topics.delete(topic);
+    held.subscription.unsubscribe();
+    this.#client.removeSubscription(held.subscription);
+  }
+
+  #connectionIs(phase, { retryAt = null, reason = this.connection.reason }) {
+    const since = this.connection.phase === phase ? this.connection.since : Date.now();
+    this.connection = { phase, since, retryAt, reason };
+    for (const watcher of this.#watchers) watcher();
+  }
+}

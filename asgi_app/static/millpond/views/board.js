@@ -1,0 +1,86 @@
+/* The replay's clock, the departures board, and the last 24 hours: flights.clock and flights.board. */
+
+import { axis, barScale, bars, Chart, fromZero, line, sideAxis, tip } from "../chart.js";
+import { el, setText } from "../dom.js";
+import { count, minutes, moment, timeOfDay, wallClock } from "../format.js";
+import { Table } from "../table.js";
+import { keys, stage } from "./shared.js";
+
+const HOUR = 3600;
+
+export function clockView(body) {
+  const time = el("span", { class: "replay__time" });
+  const speed = el("span", { class: "replay__speed" });
+  const clock = el("div", { class: "replay__clock" }, time, speed);
+  return {
+    show(value) {
+      if (!clock.isConnected) body.append(clock);
+      setText(time, moment(wallClock(value.now)));
+      setText(speed, value.paused || !value.speed ? "paused" : `×${count(value.speed)}`);
+    },
+    note({ flights, replayed }) {
+      const part = flights ? ` ${count(replayed)} of ${count(flights)} flights so far.` : "";
+      return `Departures from New York, a replay of 2013; not live data.${part}`;
+    },
+  };
+}
+
+function standing({ cancelled, delay }) {
+  if (cancelled) return ["cancelled", "board__cancelled"];
+  if (delay === null || delay === undefined) return ["–", "soft"];
+  const whole = Math.round(delay);
+  if (whole > 15) return [`${whole} min late`, "board__late"];
+  if (whole > 0) return [`${whole} min late`, ""];
+  return whole < 0 ? [`${-whole} min early`, "board__early"] : ["on time", ""];
+}
+
+export function boardView(body) {
+  const columns = [
+    { label: "Time", text: (row) => timeOfDay(wallClock(row.time)) },
+    { label: "Flight", head: true, class: "board__flight", text: (row) => `${row.carrier} ${row.flight}` },
+    { label: "From", text: (row) => row.origin },
+    { label: "To", text: (row) => row.dest },
+    {
+      label: "Departure",
+      class: "number",
+      draw(cell, row) {
+        const [text, style] = standing(row);
+        setText(cell, text);
+        cell.className = `number ${style}`;
+      },
+    },
+  ];
+  const table = new Table(columns, { key: (row) => `${row.time} ${row.carrier}${row.flight} ${row.origin}`, caption: "The last twelve replayed departures", class: "board" });
+  const fill = stage(body, table.element);
+  let first = true;
+  return {
+    show({ rows }) {
+      fill(rows.length > 0);
+      table.show(rows, (tr, _, isNew) => tr.toggleAttribute("data-new", isNew && !first));
+      first = false;
+    },
+  };
+}
+
+export function hoursView(body) {
+  const host = el("div");
+  const fill = stage(body, keys(["", "flights per hour"], ["key--delay", "mean departure delay, minutes"]), host);
+  let rows = [];
+  const chart = new Chart(host, 285, (colours) => ({
+    scales: { x: barScale(HOUR, true), flights: fromZero, delay: fromZero },
+    axes: [axis(colours, { values: (_, splits) => splits.map((split) => timeOfDay(split)), space: 48, grid: { show: false } }), sideAxis(colours, "flights", "flights"), sideAxis(colours, "delay", "minutes", 1)],
+    series: [{}, bars(colours["mark-flights"], { scale: "flights" }), line(colours["mark-delay"], { scale: "delay" })],
+    plugins: [tip((index) => [moment(wallClock(rows[index].hour)), `${count(rows[index].flights)} flights`, `mean delay ${minutes(rows[index].delay)}`])],
+  }));
+  return {
+    show({ per_hour: hours }) {
+      rows = hours;
+      fill(rows.length > 0);
+      if (!rows.length) return;
+      const last = rows.at(-1);
+      const label = `Flights per hour and mean delay over ${rows.length} replayed hours. Last hour: ${count(last.flights)} flights, mean delay ${minutes(last.delay)}.`;
+      chart.draw([rows.map((row) => wallClock(row.hour)), rows.map((row) => row.flights), rows.map((row) => (row.flights ? row.delay : null))], label);
+    },
+    rows: (value) => value.per_hour,
+  };
+}

@@ -1,0 +1,24 @@
+"""Which view answers which path."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import path
+
+from asgi_app.views import actions, jobs, ops, pages, resources
+
+urlpatterns = [
+    path("", pages.dashboards, name="dashboards"),
+    path("login", LoginView.as_view(template_name="login.html", next_page="/"), name="login"),
+    path("logout", LogoutView.as_view(next_page="/"), name="logout"),
+    path("api/v1/resources", resources.listing),
+    path("api/v1/resources/<str:name>", resources.detail),
+    path("api/v1/resources/<str:name>/refresh", resources.refresh),
+    path("api/v1/jobs/<str:job_id>", jobs.detail),
+    path("api/v1/actions/<str:name>", actions.run),
+    path("api/v1/invalidate", actions.invalidate),
+    path("livez", ops.livez),
+    path("readyz", ops.readyz),
+    path("admin/", admin.site.urls),
+]

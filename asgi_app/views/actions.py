@@ -1,0 +1,48 @@
+"""Actions, invalidation: what changes something, over HTTP."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+
+from asgi_app import access, wiring
+from asgi_app.errors import BadParameters
+from asgi_app.registry import Principal, registry
+from asgi_app.views.http import api, body_object, reply
+from asgi_app.views.resources import accepted
+
+_LONGEST_KEY = 255
+_MOST_TAGS = 1000
+
+
+@api("POST")
+async def run(request: HttpRequest, principal: Principal, name: str) -> HttpResponse:
+    """`POST /api/v1/actions/{name}`: 202 with the job; the body is the object of its parameters; scope `run`.
+
+    `Idempotency-Key`: same key and body, the same job; another body, 422.
+    """
+    action = registry.action(name)
+    params = action.parse(body_object(request), text=False)
+    if action.access != "public":
+        access.require_scope(principal, "run")
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not 0 < len(key) <= _LONGEST_KEY:
+        raise BadParameters([{"name": "Idempotency-Key", "reason": f"1 to {_LONGEST_KEY} characters"}])
+    job_id = await wiring.node().reader.run(action, params, principal, idempotency_key=key)
+    return await accepted(job_id)
+
+
+@api("POST")
+async def invalidate(request: HttpRequest, principal: Principal) -> HttpResponse:
+    """`POST /api/v1/invalidate {"tags": [...]}`: 200 when no older value is served any more; scope `invalidate`."""
+    access.require_scope(principal, "invalidate")
+    body = body_object(request)
+    tags = body.get("tags")
+    bad = [{"name": name, "reason": "unknown; allowed is tags"} for name in sorted(set(body) - {"tags"})]
+    if not isinstance(tags, list) or not all(isinstance(tag, str) and 0 < len(tag) <= 200 for tag in tags):
+        bad.append({"name": "tags", "reason": "a list of names of 1 to 200 characters"})
+    elif len(tags) > _MOST_TAGS:
+        bad.append({"name": "tags", "reason": f"at most {_MOST_TAGS} names"})
+    if bad:
+        raise BadParameters(bad)
+    await wiring.node().cache.invalidate(*tags)
+    return reply({"tags": sorted(set(tags))})

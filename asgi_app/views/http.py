@@ -1,0 +1,135 @@
+"""What all API views share: who asks, JSON in, JSON and problems out.
+
+Invariant: every answer of the API that is an error is application/problem+json with a stable `type`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any
+
+import msgspec
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import CsrfViewMiddleware
+from django.views.decorators.csrf import csrf_exempt
+
+from asgi_app import access
+from asgi_app.env import env
+from asgi_app.errors import BadParameters, BodyTooLarge, Denied, MillpondError, Unavailable
+from asgi_app.registry import Principal
+from cache_layer.errors import StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+View = Callable[..., Awaitable[HttpResponse]]
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def api(*methods: str) -> Callable[[View], View]:
+    """Make a view of the API: it is called with `request` and the `principal`, and may raise MillpondError."""
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        async def wrapped(request: HttpRequest, **kwargs: Any) -> HttpResponse:
+            try:
+                if request.method not in methods:
+                    return _wrong_method(methods)
+                _check_csrf(request)
+                principal = await access.authenticate(request.scope)  # type: ignore[attr-defined]
+                return await view(request, principal, **kwargs)
+            except MillpondError as error:
+                return problem(error)
+            except RequestDataTooBig:
+                return problem(BodyTooLarge(f"the limit is {env().max_body} bytes (MILLPOND_MAX_BODY)"))
+            except StoreUnavailable:
+                return problem(Unavailable("the store cannot be reached", retry_after=2.0, extra={"part": "store"}))
+            except Exception:
+                log.exception("%s %s", request.method, request.path)
+                return problem(MillpondError())
+
+        return csrf_exempt(wrapped)
+
+    return decorate
+
+
+def reply(data: Any, status: int = 200, **headers: str) -> HttpResponse:
+    """A JSON answer that no cache keeps; `headers` with underscores for dashes."""
+    response = HttpResponse(msgspec.json.encode(data), status=status, content_type="application/json")
+    response["Cache-Control"] = "no-store"
+    for name, value in headers.items():
+        response[name.replace("_", "-")] = value
+    return response
+
+
+def problem(error: MillpondError) -> HttpResponse:
+    """The answer for an error (RFC 9457)."""
+    return problem_answer(error.problem())
+
+
+def problem_answer(body: dict[str, Any]) -> HttpResponse:
+    """The answer for a problem as it was remembered."""
+    response = HttpResponse(json.dumps(body), status=body["status"], content_type="application/problem+json")
+    response["Cache-Control"] = "no-store"
+    wait = body.get("retry_after")
+    if wait is not None or body["status"] in (429, 503):
+        response["Retry-After"] = str(max(1, math.ceil(wait or 1)))
+    if body["status"] == 401:
+        response["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def body_object(request: HttpRequest) -> dict[str, Any]:
+    """The JSON object in the body; nothing at all is an empty one.  Raises BadParameters."""
+    raw = request.body
+    if not raw.strip():
+        return {}
+    kind = request.content_type
+    if kind != "application/json":
+        raise BadParameters([{"name": "body", "reason": f"send it as application/json, not {kind or 'nothing'}"}])
+    try:
+        found = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadParameters([{"name": "body", "reason": f"is no JSON: {error}"}]) from error
+    if not isinstance(found, dict):
+        raise BadParameters([{"name": "body", "reason": "must be a JSON object"}])
+    return found
+
+
+def _wrong_method(methods: tuple[str, ...]) -> HttpResponse:
+    body = {"type": "method-not-allowed", "title": "The method is not allowed", "status": 405}
+    response = problem_answer({**body, "detail": f"allowed: {', '.join(methods)}", "retryable": False})
+    response["Allow"] = ", ".join(methods)
+    return response
+
+
+class _Csrf(CsrfViewMiddleware):
+    def _reject(self, request: HttpRequest, reason: str) -> Any:
+        return reason
+
+
+def _check_csrf(request: HttpRequest) -> None:
+    """A browser's cookie must come with its CSRF token; a bearer token is no browser's doing."""
+    if request.method in _SAFE or "Authorization" in request.headers:
+        return
+    if settings.SESSION_COOKIE_NAME not in request.COOKIES:
+        return
+    check = _Csrf(lambda _: HttpResponse())
+    check.process_request(request)
+    reason = check.process_view(request, lambda _: HttpResponse(), (), {})
+    if reason is not None:
+        raise Denied(f"CSRF: {reason}")
+
+
+def visible_rule(rule: Any, principal: Principal) -> bool | None:
+    """Whether a declared access rule lets `principal` in whatever the parameters; None when they decide."""
+    if rule == "public":
+        return env().anonymous or not principal.is_anonymous
+    if isinstance(rule, str):
+        return not principal.is_anonymous and (rule == "login" or rule in principal.permissions)
+    return None

@@ -1,0 +1,28 @@
+"""The pages a person opens: templates and their security policy; every number on them arrives live through the API.
+
+Invariant: a page holds no value of a resource, so it needs no access rule of its own and may be opened by anyone.
+"""
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from asgi_app.registry import registry
+
+#: What a page may load and reach: this origin only, no inline script or style.  `'self'` covers the websocket too.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; connect-src 'self'; img-src 'self' data:; style-src 'self'; script-src 'self'; "
+    "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+
+#: The page shows the demo's panels when this resource is declared, else only the list of whatever is.
+DEMO_RESOURCE = "flights.board"
+
+
+async def dashboards(request: HttpRequest) -> HttpResponse:
+    """`/`: the live dashboards; without the demo, a panel for each declared resource."""
+    user = await request.auser()
+    context = {"demo": DEMO_RESOURCE in registry.resources, "username": user.get_username()}
+    response = render(request, "dashboards.html", context)
+    response["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+    response["Cache-Control"] = "private, no-cache"
+    return response

@@ -1,0 +1,182 @@
+"""Resources over HTTP: the value with its version, the job while there is none, 304 for who has it already.
+
+Invariant: an answer says `public` only for a resource that is public and the same for everybody.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+
+from asgi_app import access, jobs, wiring
+from asgi_app.env import env
+from asgi_app.errors import MillpondError, Unavailable
+from asgi_app.reading import Reading
+from asgi_app.registry import Principal, Resource, registry
+from asgi_app.views.http import api, problem, problem_answer, reply, visible_rule
+from asgi_app.views.preferences import preferences
+from cache_layer.position import Position
+
+#: Seconds a client should wait before it looks at a job again.
+_JOB_RETRY = 1
+
+
+@api("GET", "HEAD")
+async def listing(request: HttpRequest, principal: Principal) -> HttpResponse:
+    """`GET /api/v1/resources`: every resource the principal may see."""
+    items = [describe(resource) for resource in registry.resources.values() if await _may_see(resource, principal)]
+    return reply({"items": sorted(items, key=lambda item: str(item["name"])), "next": None})
+
+
+@api("GET", "HEAD")
+async def detail(request: HttpRequest, principal: Principal, name: str) -> HttpResponse:
+    """`GET /api/v1/resources/{name}?params`: 200 the value, 202 the job, 304."""
+    resource = registry.resource(name)
+    params = resource.parse_query(request.META.get("QUERY_STRING", ""))
+    asked = preferences(request.headers)
+    known = _known(request.headers.get("If-None-Match", ""))
+    reading = await wiring.node().reader.read(
+        resource,
+        params,
+        principal,
+        wait=asked.seconds(env().default_wait),
+        newer_than=known.position if asked.wait is not None else None,
+    )
+    response = await _answer(resource, params, reading, known)
+    if asked.applied:
+        response["Preference-Applied"] = asked.applied
+    response["Vary"] = _vary(resource)
+    return response
+
+
+@api("POST")
+async def refresh(request: HttpRequest, principal: Principal, name: str) -> HttpResponse:
+    """`POST /api/v1/resources/{name}/refresh?params`: 202 with the job; scope `run`."""
+    resource = registry.resource(name)
+    params = resource.parse_query(request.META.get("QUERY_STRING", ""))
+    access.require_scope(principal, "run")
+    job_id = await wiring.node().reader.refresh(resource, params, principal)
+    return await accepted(job_id)
+
+
+async def accepted(job_id: str) -> HttpResponse:
+    """202 with the job."""
+    fields = await wiring.node().records.get(job_id) if job_id else None
+    if fields is None:
+        return reply({"status": "running", "id": None}, 202, Retry_After=str(_JOB_RETRY))
+    return reply(
+        jobs.public(fields), 202, Location=f"/api/v1/jobs/{job_id}", Retry_After=str(_JOB_RETRY)
+    )
+
+
+def describe(resource: Resource) -> dict[str, Any]:
+    """A resource as the listing shows it."""
+    here = f"/api/v1/resources/{resource.name}"
+    return {
+        "name": resource.name,
+        "doc": resource.doc,
+        "parameters": resource.schema(),
+        "freshness": {
+            "fresh": resource.policy.fresh,
+            "stale": resource.policy.stale,
+            "stale_if_error": resource.policy.stale_if_error,
+            "refresh": resource.refresh,
+        },
+        "offload": resource.offload,
+        "topic": resource.name,
+        "links": {"self": here, "events": f"/api/v1/events?topic={resource.name}", "refresh": f"{here}/refresh"},
+    }
+
+
+async def _may_see(resource: Resource, principal: Principal) -> bool:
+    known = visible_rule(resource.access, principal)
+    if known is not None:
+        return known
+    try:
+        await access.check(resource, principal, resource.parse({}, text=False))
+    except MillpondError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a client says it has."""
+
+    anything: bool
+    tags: frozenset[str]
+
+    def matches(self, position: Position) -> bool:
+        return self.anything or str(position) in self.tags
+
+    @property
+    def position(self) -> Position | None:
+        return next((found for tag in sorted(self.tags) if (found := Position.parse(tag))), None)
+
+
+def _known(header: str) -> _Known:
+    tags = frozenset(tag.strip().removeprefix("W/").strip('"') for tag in header.split(",") if tag.strip())
+    return _Known("*" in tags, tags)
+
+
+async def _answer(resource: Resource, params: Any, reading: Reading, known: _Known) -> HttpResponse:
+    if reading.entry is not None:
+        return _value(resource, params, reading, known)
+    if reading.error is not None:
+        return problem_answer({"retry_after": resource.policy.error_ttl, **reading.error})
+    if reading.unattended:
+        lacking = {"part": "worker", "queue": resource.queue, "job": reading.job_id}
+        return problem(Unavailable("no worker is there to compute it", retry_after=2.0, extra=lacking))
+    if reading.job_id is None:
+        return problem(Unavailable("it is still being computed", retry_after=_JOB_RETRY))
+    response = await accepted(reading.job_id)
+    response["Cache-Status"] = f"millpond; fwd=miss{'; collapsed' if reading.via == 'joined' else ''}"
+    response["Millpond-Topic"] = resource.topic(params)
+    return response
+
+
+def _value(resource: Resource, params: Any, reading: Reading, known: _Known) -> HttpResponse:
+    entry = reading.entry
+    assert entry is not None
+    if known.matches(reading.position):
+        response = HttpResponse(status=304)
+        del response["Content-Type"]
+    else:
+        response = HttpResponse(entry.payload, content_type="application/json")
+    policy = resource.policy
+    scope = "public" if resource.access == "public" and resource.vary is None else "private"
+    response["ETag"] = reading.position.etag()
+    response["Age"] = str(int(reading.age))
+    response["Cache-Control"] = (
+        f"{scope}, max-age={int(entry.fresh)}, stale-while-revalidate={int(policy.stale)}, "
+        f"stale-if-error={int(policy.stale_if_error)}"
+    )
+    response["Cache-Status"] = _cache_status(reading)
+    response["Millpond-Topic"] = resource.topic(params)
+    computed = datetime.fromtimestamp(entry.computed_at, UTC).isoformat(timespec="milliseconds")
+    response["Millpond-Computed"] = computed.replace("+00:00", "Z")
+    return response
+
+
+def _cache_status(reading: Reading) -> str:
+    """RFC 9211."""
+    entry = reading.entry
+    assert entry is not None
+    if reading.via == "computed" and reading.state == "fresh":
+        return "millpond; fwd=miss; stored"
+    if reading.via == "joined" and reading.state == "fresh":
+        return "millpond; fwd=miss; collapsed"
+    status = f"millpond; hit; ttl={int(entry.fresh - reading.age)}"
+    if reading.error is not None:
+        return f"{status}; detail=stale-if-error"
+    return f"{status}; detail=stale-while-revalidate" if reading.state == "stale" else status
+
+
+def _vary(resource: Resource) -> str:
+    shared = resource.access == "public" and resource.vary is None
+    return "Accept, Prefer" if shared else "Accept, Authorization, Cookie, Prefer"
+
+

@@ -1,0 +1,139 @@
+"""What this process holds: store, feed, reader, doorbell.  The only globals of the service.
+
+Invariant: one Node per process and event loop; a forked child never uses its parent's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from asgi_app.env import Env, env
+from asgi_app.reading import Reader
+from cache_layer.cache import Cache
+from cache_layer.feed import Feed
+from cache_layer.records import Bell, Records
+from cache_layer.redis import Store
+
+T = TypeVar("T")
+
+
+class Doorbell(Protocol):
+    """How a worker is told that there is work; `settings.MILLPOND_DOORBELL` names the maker of one."""
+
+    def bell(self, job_id: str, *, queue: str, priority: int, time_limit: float, countdown: float = 0.0) -> Bell:
+        """The message that makes a worker of `queue` look at the job, in `countdown` seconds at the earliest."""
+
+    async def ring(self, job_id: str, fields: Mapping[str, str]) -> None:
+        """Deliver the message of a job through a broker that is not the store.  Raises Unavailable."""
+
+    async def close(self) -> None:
+        """Let go of the broker; may be called twice."""
+
+
+class Node:
+    """The parts one event loop of this process works with."""
+
+    def __init__(self, settings_: Env) -> None:
+        self.env = settings_
+        self.store = Store(settings_.store_url, settings_.namespace)
+        self.cache = Cache(self.store)
+        self.records = Records(self.store, queue_limit=settings_.queue_limit)
+        self.feed = Feed(settings_.store_url)
+        self.doorbell: Doorbell = import_string(settings.MILLPOND_DOORBELL)(settings_)
+        self.reader = Reader(self.cache, self.records, self.feed, self.doorbell, settings_)
+        self.loop: asyncio.AbstractEventLoop | None = None
+        #: This process is leaving: it finishes what it has and wants nothing new.
+        self.draining = False
+
+    async def start(self) -> None:
+        """Begin to work on the running loop; needs no store yet."""
+        self.loop = asyncio.get_running_loop()
+        self.reader.start()
+        await self.feed.start()
+
+    async def stop(self) -> None:
+        """End everything this node began; may be called twice, or before `start`."""
+        await self.reader.stop()
+        await self.feed.stop()
+        await self.doorbell.close()
+        await self.store.close()
+
+
+_node: Node | None = None
+_owner = 0
+_lock = threading.Lock()
+
+
+def node() -> Node:
+    """The Node of this process's event loop.  Raises RuntimeError outside of a started one."""
+    if _node is None or _owner != os.getpid():
+        raise RuntimeError("no Node in this process yet: it is made by the web process, or by wiring.call()")
+    return _node
+
+
+async def start_node(settings_: Env | None = None) -> Node:
+    """Make and start this process's Node on the running loop; the one there is, if there is one."""
+    global _node, _owner
+    if _node is None or _owner != os.getpid():
+        _node, _owner = Node(settings_ or env()), os.getpid()
+        await _node.start()
+    return _node
+
+
+async def stop_node() -> None:
+    """Stop this process's Node; may be called twice."""
+    global _node
+    if _node is not None and _owner == os.getpid():
+        stopping, _node = _node, None
+        await stopping.stop()
+
+
+def call(work: Callable[[Node], Coroutine[Any, Any, T]], deadline: float = 60.0) -> T:
+    """Run async work on the Node's loop and wait for it: the door for synchronous code.
+
+    In the web process that is its own loop; elsewhere one loop in a thread, made at the first call.  Raises
+    RuntimeError when called on that loop itself (use the async twin), TimeoutError after `deadline` seconds.
+    """
+    if on_loop():
+        raise RuntimeError("this is the event loop: use the async twin of the function (aread, ainvalidate, ...)")
+    future = submit(work)
+    try:
+        return future.result(deadline)
+    except BaseException:
+        future.cancel()
+        raise
+
+
+def submit(work: Callable[[Node], Coroutine[Any, Any, T]]) -> Future[T]:
+    """Start async work on the Node's loop from any thread."""
+    current = _node if _owner == os.getpid() else None
+    if current is None or current.loop is None:
+        current = _portal_node()
+    assert current.loop is not None
+    return asyncio.run_coroutine_threadsafe(work(current), current.loop)
+
+
+def on_loop() -> bool:
+    """Whether the caller runs on the Node's own loop, where nothing may block."""
+    try:
+        here = asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return _node is not None and here is _node.loop
+
+
+def _portal_node() -> Node:
+    with _lock:
+        if _node is not None and _owner == os.getpid() and _node.loop is not None:
+            return _node
+        loop = asyncio.new_event_loop()
+        threading.Thread(target=loop.run_forever, name="millpond portal", daemon=True).start()
+        return asyncio.run_coroutine_threadsafe(start_node(), loop).result(10)

@@ -1,0 +1,86 @@
+"""The names of everything in the store.  KEYS.md lists them with type, life and reason.
+
+Invariant: no part that a user chooses is ever joined into a name unhashed, save declared resource and tag names, whose
+alphabets hold no separator.  `{namespace}` is the hash tag: all keys of one deployment live in one slot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from cache_layer.freshness import Policy
+
+
+def digest(*parts: str | bytes) -> str:
+    """BLAKE2b-128 over length-prefixed parts, as hex: no two different lists of parts share their input."""
+    state = blake2b(digest_size=16)
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else part
+        state.update(b"%c%d:" % (b"s" if isinstance(part, str) else b"b", len(raw)))
+        state.update(raw)
+    return state.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One question: a resource with its parameters, and what of the principal belongs to it."""
+
+    #: Declared name of the resource.
+    name: str
+    #: `digest` of schema version, name, parameters and the varying part of the principal.
+    digest: str
+    #: Canonical topic as clients write it.
+    topic: str
+    #: Declared tags, sorted.
+    tags: tuple[str, ...]
+    policy: Policy
+
+
+class Names:
+    """Key and channel names of one namespace."""
+
+    def __init__(self, namespace: str) -> None:
+        self._ns = namespace
+
+    def entry(self, key: Key) -> str:
+        return f"c:{{{self._ns}}}:e:{key.name}:{key.digest}"
+
+    def version(self, key: Key) -> str:
+        return f"c:{{{self._ns}}}:v:{key.name}:{key.digest}"
+
+    def failure(self, key: Key) -> str:
+        return f"c:{{{self._ns}}}:x:{key.name}:{key.digest}"
+
+    def lease(self, key: Key) -> str:
+        return f"l:{{{self._ns}}}:{key.name}:{key.digest}"
+
+    def tag(self, tag: str) -> str:
+        return f"c:{{{self._ns}}}:t:{tag}"
+
+    def tags(self, key: Key) -> list[str]:
+        return [self.tag(tag) for tag in key.tags]
+
+    def job(self, job_id: str) -> str:
+        return f"j:{{{self._ns}}}:{job_id}"
+
+    def idempotency(self, digest_: str) -> str:
+        """Which job a client's Idempotency-Key stands for."""
+        return f"k:{{{self._ns}}}:{digest_}"
+
+    def role(self, role: str) -> str:
+        """Sign of life of a role: `worker` or `worker:<queue>`, `scheduler`."""
+        return f"w:{{{self._ns}}}:{role}"
+
+    def broker_prefix(self) -> str:
+        """What Celery's own keys begin with, when the broker is this store."""
+        return f"b:{{{self._ns}}}:"
+
+    def channel(self, key: Key) -> str:
+        return f"p:{{{self._ns}}}:v:{key.name}:{key.digest}"
+
+    def job_channel(self, job_id: str) -> str:
+        return f"p:{{{self._ns}}}:j:{job_id}"
+
+    def invalidations(self) -> str:
+        return f"p:{{{self._ns}}}:invalidations"

@@ -1,0 +1,220 @@
+"""Records of jobs in the store: submit, claim, beat, end.
+
+The broker is a doorbell, the record is the truth: a message may be lost, doubled or late, and each case is harmless.
+Invariant: a terminal status never changes, and only the attempt whose fence is the record's may write.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from cache_layer.cache import COMPUTATION_TTL, fresh_epoch, tag_ttl, version_ttl
+from cache_layer.codec import TAG_VERSION
+from cache_layer.keys import Key
+from cache_layer.position import Position
+from cache_layer.redis import Store
+
+#: Seconds an attempt may be silent before its job is somebody else's.
+LEASE = 15.0
+#: Milliseconds a job lives in the store at most before its end.
+LIVE_TTL = 24 * 3_600_000
+#: Milliseconds a finished action can be looked at.
+ACTION_TTL = 24 * 3_600_000
+#: Milliseconds after which a waiting job that somebody asks for is rung again.
+_RING_AGAIN = 20_000
+#: Crashes of its worker after which a job is dead.
+MAX_CRASHES = 3
+
+Fields = Mapping[str, str | bytes | int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bell:
+    """Where and how to ring for a job."""
+
+    queue: str
+    #: Celery's message: bytes for a list of the store's own broker.
+    message: bytes
+    #: Lists of the queue by priority, the one to ring first; empty: the broker is elsewhere, the caller rings.
+    lists: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """The answer to a submission."""
+
+    what: Literal["hit", "failed", "joined", "created", "full"]
+    job_id: str
+    #: Of the newest value, offset 0 before the first.
+    position: Position
+    #: A worker of the queue has shown a sign of life.
+    alive: bool
+    #: The caller must ring for `job_id` (the broker is elsewhere).
+    ring: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The answer to a claim."""
+
+    what: Literal["claimed", "gone", "over", "duplicate", "superseded", "dead"]
+    fence: int
+    tag_versions: tuple[bytes, ...]
+
+
+class Records:
+    """Job records of one store."""
+
+    def __init__(self, store: Store, *, queue_limit: int) -> None:
+        self.store = store
+        self.names = store.names
+        self._queue_limit = queue_limit
+
+    async def submit(
+        self, key: Key, *, job_id: str, bell: Bell, fields: Fields, seen: bytes, dead_problem: bytes, force: bool
+    ) -> Submitted:
+        """Join the live computation of `key` or create one with `job_id`, and ring.  One round trip; safe to repeat.
+
+        `seen` is the nonce of the entry the caller judged too old; `force` computes although a value is there.
+        Raises StoreUnavailable.
+        """
+        names = self.names
+        keys = [
+            names.entry(key),
+            names.version(key),
+            names.failure(key),
+            names.lease(key),
+            names.job(job_id),
+            names.role(f"worker:{bell.queue}"),
+            *bell.lists,
+        ]
+        args = [
+            seen,
+            job_id,
+            fresh_epoch(),
+            version_ttl(key),
+            LIVE_TTL,
+            self._queue_limit,
+            bell.message,
+            int(force),
+            names.job(""),
+            names.job_channel(""),
+            _RING_AGAIN,
+            MAX_CRASHES,
+            dead_problem,
+            max(1, round(key.policy.error_ttl * 1000)),
+            names.channel(key),
+            *_flat({**fields, "lease": names.lease(key)}),
+        ]
+        what, job, epoch, offset, alive, ring = await self.store.script("submit", keys, args)
+        return Submitted(
+            what=what.decode(),
+            job_id=job.decode(),
+            position=Position(epoch.decode(), int(offset)),
+            alive=bool(alive),
+            ring=bool(ring),
+        )
+
+    async def enqueue(self, job_id: str, *, bell: Bell, fields: Fields) -> Submitted:
+        """Create the job of an action and ring; an id that exists is joined.  Raises StoreUnavailable."""
+        keys = [self.names.job(job_id), self.names.role(f"worker:{bell.queue}"), *bell.lists]
+        args = [LIVE_TTL, self._queue_limit, bell.message, *_flat(fields)]
+        what, alive, ring = await self.store.script("enqueue", keys, args)
+        position = Position(job_epoch(job_id), 1)
+        return Submitted(what=what.decode(), job_id=job_id, position=position, alive=bool(alive), ring=bool(ring))
+
+    async def claim(self, job_id: str, key: Key | None, *, worker: str, dead_problem: bytes) -> Claim:
+        """Take a job for `LEASE` seconds, capturing the tag versions of its key.  Raises StoreUnavailable."""
+        names = self.names
+        job = names.job(job_id)
+        keys = [job, names.lease(key), *names.tags(key)] if key else [job, job]
+        fresh = [secrets.token_bytes(TAG_VERSION) for _ in (key.tags if key else ())]
+        args = [
+            job_id,
+            worker,
+            round(LEASE * 1000),
+            tag_ttl(key) if key else 0,
+            names.job_channel(job_id),
+            int(key is not None),
+            MAX_CRASHES,
+            dead_problem,
+            *fresh,
+        ]
+        what, *rest = await self.store.script("claim", keys, args)
+        fence, versions = (int(rest[0]), tuple(rest[1:])) if rest else (0, ())
+        return Claim(what=what.decode(), fence=fence, tag_versions=versions)
+
+    async def beat(
+        self, job_id: str, fence: int, *, progress: bytes = b"", key: Key | None = None, signal: bytes = b""
+    ) -> Literal["lost", "on", "cancel"]:
+        """Prolong an attempt's lease, and tell its progress.  Raises StoreUnavailable."""
+        names = self.names
+        channel = names.channel(key) if key else ""
+        args = [fence, round(LEASE * 1000), progress, names.job_channel(job_id), channel, signal]
+        answer = await self.store.script("beat", [names.job(job_id)], args)
+        return cast(Literal["lost", "on", "cancel"], ("lost", "on", "cancel")[answer])
+
+    async def end(
+        self,
+        job_id: str,
+        fence: int,
+        status: Literal["succeeded", "failed", "cancelled", "retrying"],
+        *,
+        key: Key | None,
+        problem: bytes = b"",
+        due: float = 0.0,
+        message: bytes = b"",
+    ) -> tuple[bool, bool]:
+        """End an attempt that stores no value: (it was still ours, the caller must ring).  Raises StoreUnavailable.
+
+        `due` is in how many seconds a retry may start.
+        """
+        names = self.names
+        job = names.job(job_id)
+        keys = [job, names.lease(key), names.failure(key)] if key else [job, job, job]
+        remembered = round(key.policy.error_ttl * 1000) if key and status == "failed" else 0
+        args = [
+            fence,
+            job_id,
+            status,
+            problem,
+            remembered,
+            names.job_channel(job_id),
+            names.channel(key) if key else "",
+            COMPUTATION_TTL if key else ACTION_TTL,
+            round(due * 1000),
+            message,
+            int(key is not None),
+        ]
+        done, ring = await self.store.script("end", keys, args)
+        return bool(done), bool(ring)
+
+    async def cancel(self, job_id: str) -> str:
+        """Ask for a job's end; the status it had, "" when there is none.  Raises StoreUnavailable."""
+        names = self.names
+        args = [job_id, names.job_channel(job_id), COMPUTATION_TTL]
+        answer: bytes = await self.store.script("cancel", [names.job(job_id)], args)
+        return answer.decode()
+
+    async def get(self, job_id: str) -> dict[str, str] | None:
+        """The fields of a job, or None.  Raises StoreUnavailable."""
+        raw = await self.store.command("HGETALL", self.names.job(job_id))
+        pairs = raw.items() if isinstance(raw, dict) else zip(raw[::2], raw[1::2], strict=True)
+        return {field.decode(): value.decode() for field, value in pairs} or None
+
+    async def alive(self, *roles: str) -> dict[str, bool]:
+        """Which roles have shown a sign of life.  Raises StoreUnavailable."""
+        values = await self.store.command("MGET", *(self.names.role(role) for role in roles))
+        return {role: value is not None for role, value in zip(roles, values, strict=True)}
+
+
+def job_epoch(job_id: str) -> str:
+    """The epoch of a job's topic: a job never starts over, so it follows from the id."""
+    return job_id.replace("-", "")[-8:]
+
+
+def _flat(fields: Fields) -> Sequence[str | bytes | int]:
+    return [part for pair in fields.items() for part in pair]

@@ -1,0 +1,142 @@
+"""The store's client: scripts and reads with deadlines, a breaker, and errors translated.
+
+Invariant: no call takes longer than `deadline` seconds, none runs on the task of a request that may be cancelled (a
+cancelled command costs its connection, redis-py since CVE-2023-28858), and only `StoreUnavailable` leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from importlib.resources import files
+from typing import Any, TypeVar, cast
+
+import redis.asyncio as aioredis
+from redis import exceptions as redis_errors
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from cache_layer.errors import StoreUnavailable
+from cache_layer.keys import Names
+
+T = TypeVar("T")
+
+#: Failures in a row that open the breaker, and seconds until one call probes again.
+_BREAKER_FAILURES = 3
+_BREAKER_PAUSE = 0.5
+#: One probe in flight may take this long before another may try.
+_UNAVAILABLE = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError, asyncio.TimeoutError)
+
+
+class Breaker:
+    """Answers at once while the store is known to be away.  `now` is any monotonic clock, in seconds."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._closed_again_at = 0.0
+
+    def open(self, now: float) -> bool:
+        """Whether to refuse.  After the pause one caller is let through to probe; the others wait another pause."""
+        if self._failures < _BREAKER_FAILURES:
+            return False
+        if now < self._closed_again_at:
+            return True
+        self._closed_again_at = now + _BREAKER_PAUSE
+        return False
+
+    def succeeded(self) -> None:
+        self._failures = 0
+
+    def failed(self, now: float) -> None:
+        self._failures += 1
+        self._closed_again_at = now + _BREAKER_PAUSE
+
+
+class Store:
+    """One deployment's part of one Redis or Valkey server (>= 6.2), for one event loop."""
+
+    def __init__(self, url: str, namespace: str, *, deadline: float = 0.8, connections: int = 64) -> None:
+        self.url = url
+        self.names = Names(namespace)
+        self._deadline = deadline
+        self._breaker = Breaker()
+        self._pool = aioredis.BlockingConnectionPool.from_url(
+            url,
+            max_connections=connections,
+            timeout=deadline / 2,
+            socket_timeout=deadline,
+            socket_connect_timeout=deadline / 2,
+            # A write whose reply was lost may have happened: redis-py's own retries would do it twice.
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=0,
+        )
+        self._client = aioredis.Redis(connection_pool=self._pool)
+        self._scripts: dict[str, Any] = {}
+        self._calls: set[asyncio.Task[Any]] = set()
+
+    async def script(self, name: str, keys: Sequence[str], args: Sequence[str | bytes | int | float]) -> Any:
+        """Run `lua/<name>.lua`.  Raises StoreUnavailable."""
+        script = self._scripts.get(name)
+        if script is None:
+            text = files("cache_layer").joinpath("lua", f"{name}.lua").read_text()
+            script = self._scripts[name] = self._client.register_script(text)
+        return await self._call(lambda: cast(Awaitable[Any], script(keys=keys, args=args)))
+
+    async def transaction(self, *commands: tuple[str | bytes | int, ...]) -> list[Any]:
+        """Run commands as one MULTI, in one round trip.  Raises StoreUnavailable."""
+
+        async def run() -> list[Any]:
+            async with self._client.pipeline(transaction=True) as pipe:
+                for command in commands:
+                    pipe.execute_command(*command)
+                return cast(list[Any], await pipe.execute())
+
+        return await self._call(run)
+
+    async def command(self, *command: str | bytes | int) -> Any:
+        """Run one command.  Raises StoreUnavailable."""
+        return await self._call(lambda: cast(Awaitable[Any], self._client.execute_command(*command)))
+
+    async def ping(self) -> None:
+        """Raises StoreUnavailable when the store does not answer within the deadline, whatever the breaker says."""
+        await self._guarded(lambda: cast(Awaitable[Any], self._client.execute_command("PING")))
+
+    async def close(self) -> None:
+        """Close all connections; may be called twice."""
+        for task in list(self._calls):
+            task.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+        await self._client.aclose()
+        await self._pool.disconnect()
+
+    async def _call(self, work: Callable[[], Awaitable[T]]) -> T:
+        if self._breaker.open(time.monotonic()):
+            raise StoreUnavailable("the store is away")
+        return await self._guarded(work)
+
+    async def _guarded(self, work: Callable[[], Awaitable[T]]) -> T:
+        task = asyncio.get_running_loop().create_task(self._bounded(work))
+        self._calls.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._calls.discard(task)
+        if not task.cancelled():
+            task.exception()  # read, so that an abandoned call is no warning
+
+    def _bounded(self, work: Callable[[], Awaitable[T]]) -> Coroutine[Any, Any, T]:
+        async def run() -> T:
+            try:
+                async with asyncio.timeout(self._deadline):
+                    result = await work()
+            except _UNAVAILABLE as error:
+                self._breaker.failed(time.monotonic())
+                raise StoreUnavailable(f"the store did not answer: {type(error).__name__}") from error
+            except redis_errors.RedisError as error:
+                raise StoreUnavailable(f"the store refused: {error}") from error
+            self._breaker.succeeded()
+            return result
+
+        return run()

@@ -1,0 +1,243 @@
+"""One topic as this process knows it: the newest value, the signals since, and who holds a subscription.
+
+Pure state: no event loop, no store.  Two sources feed it, live publications and reads, and they may overtake each other.
+Invariants: within an epoch the position never goes back; a signal older than the newest value is never handed out; what
+a subscription still has to be told is found by reference, so that a slow holder costs a flag and no queue.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from asgi_app.topics import Snapshot, Source
+from cache_layer.position import Position
+
+#: Epochs a channel has left and remembers: a publication of one of them comes late and is worth nothing.
+_RETIRED = 4
+#: Seconds after a failure until a watched value is tried again, where the error does not say.
+RETRY = 5.0
+
+
+class News:
+    """A value or a signal on its way to subscribers.  Each form of it is made once and shared by all who get it."""
+
+    __slots__ = ("_forms", "kind", "order", "payload", "position")
+
+    def __init__(self, kind: str, payload: bytes, position: Position | None, order: int) -> None:
+        #: value, progress, error or stale.
+        self.kind = kind
+        #: Compact JSON.
+        self.payload = payload
+        #: Of a value; None for a signal.
+        self.position = position
+        #: Number of this event in its channel.
+        self.order = order
+        self._forms: dict[tuple[Any, str], str] = {}
+
+    def form(self, make: Callable[[str, News], str], name: str) -> str:
+        """`make(name, self)`, made once."""
+        made = self._forms.get((make, name))
+        if made is None:
+            made = self._forms[make, name] = make(name, self)
+        return made
+
+
+class Holder(Protocol):
+    """Whoever holds subscriptions."""
+
+    def touch(self, subscription: Subscription) -> None:
+        """There may be news for this subscription.  Must not block or raise."""
+
+    def expel(self, subscription: Subscription, error: Exception) -> None:
+        """The subscription has ended.  Must not block or raise."""
+
+
+class Subscription:
+    """One name under which one holder follows a channel, and how far it has been told."""
+
+    __slots__ = ("channel", "heard", "holder", "name", "sent", "source")
+
+    def __init__(self, channel: Channel, source: Source, holder: Holder, name: str) -> None:
+        self.channel = channel
+        #: The topic as this holder may see it.
+        self.source = source
+        self.holder = holder
+        #: The holder's own spelling of the topic.
+        self.name = name
+        #: Position of the last value handed out.
+        self.sent: Position | None = None
+        #: Order of the last event handed out.
+        self.heard = 0
+
+    def take_value(self) -> News | None:
+        """The newest value, handed out hereby; signals stay for `catch_up`."""
+        value = self.channel.value
+        self.sent = value.position if value is not None else None
+        return value
+
+    def catch_up(self) -> list[News]:
+        """What has not been handed out yet: the newest value, then the signals since.  Handed out hereby."""
+        value, channel = self.channel.value, self.channel
+        news = [value] if value is not None and value.position != self.sent else []
+        if value is not None:
+            self.sent = value.position
+        if channel.count > self.heard:
+            news += [signal for signal in channel.signals.values() if signal.order > self.heard]
+            self.heard = channel.count
+        return news
+
+
+class Channel:
+    """What is known of one `Source.key`."""
+
+    def __init__(self) -> None:
+        self.subscriptions: dict[Subscription, None] = {}
+        #: Newest position known; the value may be gone (expired) while its position stays.
+        self.position: Position | None = None
+        self.value: News | None = None
+        #: Signals newer than the value, the newest of each kind, oldest first.
+        self.signals: dict[str, News] = {}
+        #: Events so far.
+        self.count = 0
+        #: fresh, stale, pending or failed.
+        self.state = "pending"
+        self.job: str | None = None
+        self.retry_after = RETRY
+        self.fresh_until = 0.0
+        self._born = 0.0
+        self._retired: deque[str] = deque(maxlen=_RETIRED)
+        self._live = 0
+
+    @property
+    def waiting(self) -> bool:
+        """A computation is under way, or should be."""
+        return self.state in ("pending", "stale")
+
+    def age(self, now: float) -> float:
+        """Seconds since the value was computed; 0 without one."""
+        return max(0.0, now - self._born) if self.value is not None else 0.0
+
+    # Live publications
+
+    def published(self, position: Position, payload: bytes, *, fresh: float, now: float) -> bool:
+        """A value was just stored and is fresh for `fresh` seconds.  True: there is something to tell."""
+        if self.position is not None and self._outdated(position):
+            return False
+        self._live += 1
+        changed = self._accept(position, payload)
+        self._settle("fresh", age=0.0, fresh_for=fresh, job=None, now=now)
+        return changed
+
+    def _outdated(self, position: Position) -> bool:
+        assert self.position is not None
+        if position.epoch != self.position.epoch:
+            return position.epoch in self._retired
+        return position.offset < self.position.offset
+
+    def signalled(self, kind: str, data: bytes) -> None:
+        """Something worth a word happened that is no value; there is something to tell."""
+        if kind == "error":
+            self.state, self.job, self.retry_after = "failed", None, _retry_after(data)
+        if kind == "stale":
+            self.state, self.fresh_until = "stale", 0.0
+        self._signal(kind, data)
+
+    def _signal(self, kind: str, data: bytes) -> None:
+        self.count += 1
+        self.signals.pop(kind, None)
+        self.signals[kind] = News(kind, data, None, self.count)
+
+    # Reads
+
+    def mark(self) -> int:
+        """To be taken before a read begins, and given to `read` with its result."""
+        return self._live
+
+    def read(self, snapshot: Snapshot, mark: int, *, now: float) -> tuple[bool, bool]:
+        """The result of a read.  (there is something to tell, it has to be read again).
+
+        A live publication that came during the read is not outdone by it: of one epoch the larger offset counts, and
+        of two epochs nobody can tell which came first, so it is read again.
+        """
+        here, there, overtaken = self.position, snapshot.position, self._live != mark
+        if overtaken and (snapshot.payload is None or here is None or here.epoch != there.epoch):
+            return False, True
+        if overtaken and here is not None and here.offset >= there.offset:
+            return False, False
+        changed = self._lost(there) if snapshot.payload is None else self._found(there, snapshot.payload)
+        self._settle(snapshot.state, age=snapshot.age, fresh_for=snapshot.fresh_for, job=snapshot.job, now=now)
+        return self._failure(snapshot) or changed, False
+
+    def _lost(self, there: Position) -> bool:
+        """There is no value (any more).  The position stays: a placeholder without history must not outdo it."""
+        self.value = None
+        if self.position is None or (self.position.epoch == there.epoch and there.offset > self.position.offset):
+            self.position = there
+        return False
+
+    def _found(self, there: Position, payload: bytes) -> bool:
+        here = self.position
+        if here is not None and here.epoch == there.epoch and here.offset > there.offset:
+            return False
+        return self._accept(there, payload)
+
+    def _failure(self, snapshot: Snapshot) -> bool:
+        if snapshot.state != "failed" or snapshot.error is None:
+            return False
+        data = msgspec.json.encode(snapshot.error)
+        self.retry_after = _retry_after(data)
+        told = self.signals.get("error")
+        if told is not None and _same_json(told.payload, data):
+            return False
+        self._signal("error", data)
+        return True
+
+    # Both
+
+    def _accept(self, position: Position, payload: bytes) -> bool:
+        if self.value is not None and self.value.position == position:
+            return False
+        if self.position is not None and self.position.offset and self.position.epoch != position.epoch:
+            self._retired.append(self.position.epoch)
+        if position.epoch in self._retired:
+            self._retired.remove(position.epoch)
+        self.position = position
+        self.count += 1
+        self.value = News("value", payload, position, self.count)
+        self.signals.clear()
+        return True
+
+    def _settle(self, state: str, *, age: float, fresh_for: float, job: str | None, now: float) -> None:
+        self.state, self.job = state, job
+        self._born = now - age
+        self.fresh_until = now + fresh_for if state == "fresh" else 0.0
+        holds = _STILL_TRUE[state]
+        self.signals = {kind: signal for kind, signal in self.signals.items() if kind in holds}
+
+
+#: Signals that remain true when a value is found in a state.
+_STILL_TRUE: dict[str, tuple[str, ...]] = {
+    "fresh": (),
+    "stale": ("progress",),
+    "pending": ("progress",),
+    "failed": ("error",),
+}
+
+
+def _retry_after(problem: bytes) -> float:
+    try:
+        value = msgspec.json.decode(problem)["retry_after"]
+        return min(60.0, max(1.0, float(value)))
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError):
+        return RETRY
+
+
+def _same_json(one: bytes, other: bytes) -> bool:
+    try:
+        return bool(msgspec.json.decode(one) == msgspec.json.decode(other))
+    except msgspec.MsgspecError:
+        return False

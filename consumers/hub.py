@@ -1,0 +1,392 @@
+"""This process's fan-out: one subscription to the store per topic, shared by all who follow it here.
+
+Invariants: a channel is subscribed, and the store has confirmed it, before its snapshot is read, so nothing falls between
+the two; whatever may have been missed is read again once per channel, not once per subscriber; there is one timer per
+channel, and no holder can slow another one down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Coroutine
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from asgi_app.errors import Denied, MillpondError, NotFound, Unauthenticated
+from asgi_app.topics import Snapshot, Source
+from asgi_app.wiring import Node, node
+from cache_layer.errors import StoreUnavailable
+from cache_layer.feed import Feed
+from cache_layer.publication import Changed, Signal, Value, parse
+from consumers.channel import Channel, Holder, Subscription
+from consumers.connections import Connections
+
+log = logging.getLogger(__name__)
+
+#: Seconds a subscribe may take before it is refused as unavailable (clients give up after 5).
+JOIN_WITHIN = 2.0
+#: Seconds a channel is kept, and kept fresh, after its last subscriber left.
+GRACE = 10.0
+#: Seconds between looks at a value that is on its way: its computation may have been lost.
+LOOK_AGAIN = (3.0, 5.0)
+#: Seconds over which all channels are read again after a gap.
+_GAP_SPREAD = 1.0
+#: Seconds for which a look at an unfinished value serves everyone who subscribes meanwhile.
+_LOOK_SERVES = 1.0
+#: Reads in the background at once.
+_READS = 16
+#: Repetitions of a read that was overtaken, before others get their turn.
+_REPEATS = 3
+#: Seconds of one slice of a broadcast; other connections get their turn in between.
+_SLICE = 0.002
+#: Holders told at once, without slices.
+_SMALL = 64
+#: After one of these a subscription cannot go on.
+_FINAL = (NotFound, Denied, Unauthenticated)
+
+
+class _Line(Channel):
+    """A channel with what the hub needs to keep it running."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        #: Equal for all holders: what to subscribe, what outdates it, whether to keep it fresh.
+        self.source = source
+        #: The topic as those see it who follow it or are about to; any of them serves to read.
+        self.sources: dict[int, Source] = {}
+        self.open = False
+        self.closed = False
+        #: Something was invalidated or may have been missed: what is held may not be given to new subscribers unread.
+        self.suspect = False
+        self.joining = 0
+        self.read_at = 0.0
+        self.reading: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.end: asyncio.TimerHandle | None = None
+        self.sweeping = False
+        self.sweep_again = False
+
+    @property
+    def idle(self) -> bool:
+        return not self.subscriptions and not self.joining
+
+
+class Hub:
+    """The channels of one event loop.  Works as soon as it is made; `stop` ends what it began."""
+
+    def __init__(self, feed: Feed, invalidations: str, connections: Connections) -> None:
+        """`invalidations`: the channel of the feed that carries invalidated tags."""
+        self.connections = connections
+        self._feed = feed
+        self._invalidations = invalidations
+        self._hears_invalidations = False
+        self._lines: dict[str, _Line] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._reads = asyncio.Semaphore(_READS)
+        feed.on_gap.append(self._gap)
+
+    # Joining and leaving
+
+    async def join(self, source: Source, holder: Holder, name: str) -> Subscription:
+        """Follow `source` under `name`.  When this returns, the channel's state is what the holder has to be told, and
+        everything newer will be announced by `holder.touch`.
+
+        Never waits for a computation.  Raises StoreUnavailable within `JOIN_WITHIN` seconds, and what reading raises.
+        """
+        line = self._lines.get(source.key)
+        if line is None:
+            line = self._lines[source.key] = _Line(source)
+        line.joining += 1
+        line.sources[id(source)] = source
+        subscription: Subscription | None = None
+        try:
+            async with asyncio.timeout(JOIN_WITHIN):
+                await self._current(line)
+            if id(source) not in line.sources:
+                raise Denied("access was lost")
+            subscription = Subscription(line, source, holder, name)
+            line.subscriptions[subscription] = None
+            return subscription
+        except TimeoutError:
+            raise StoreUnavailable("the store did not answer in time") from None
+        finally:
+            line.joining -= 1
+            if subscription is None:
+                line.sources.pop(id(source), None)
+            self._keep_or_end(line)
+
+    def leave(self, subscription: Subscription) -> None:
+        """Stop following; may be called twice."""
+        line = subscription.channel
+        assert isinstance(line, _Line)
+        line.subscriptions.pop(subscription, None)
+        line.sources.pop(id(subscription.source), None)
+        self._keep_or_end(line)
+
+    def _keep_or_end(self, line: _Line) -> None:
+        if line.end is not None:
+            line.end.cancel()
+            line.end = None
+        if line.idle and not line.closed:
+            delay = GRACE if line.open else 0.0
+            line.end = asyncio.get_running_loop().call_later(delay, self._end, line)
+
+    def _end(self, line: _Line) -> None:
+        if not line.idle or line.closed:
+            return
+        line.closed = True
+        self._feed.unsubscribe(line.source.channel, self._listener(line))
+        if line.timer is not None:
+            line.timer.cancel()
+        if self._lines.get(line.source.key) is line:
+            del self._lines[line.source.key]
+
+    async def stop(self) -> None:
+        """Let go of all channels; may be called twice."""
+        for line in list(self._lines.values()):
+            line.subscriptions.clear()
+            if line.end is not None:
+                line.end.cancel()
+            self._end(line)
+        if self._gap in self._feed.on_gap:
+            self._feed.on_gap.remove(self._gap)
+        self._feed.unsubscribe(self._invalidations, self._invalidated)
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # Reading
+
+    async def _current(self, line: _Line) -> None:
+        """Wait until what the line holds may be shown to a new subscriber."""
+        if not (line.open and self._feed.healthy and self._shows(line, time.monotonic())):
+            await asyncio.shield(self._read_soon(line))
+
+    @staticmethod
+    def _shows(line: _Line, now: float) -> bool:
+        if line.suspect or line.position is None:
+            return False
+        return now < line.fresh_until if line.state == "fresh" else now < line.read_at + _LOOK_SERVES
+
+    def _read_soon(self, line: _Line) -> asyncio.Task[None]:
+        """The read under way, or a new one: one per channel at a time."""
+        if line.reading is None:
+            line.reading = self._spawn(self._read(line))
+        return line.reading
+
+    async def _read(self, line: _Line) -> None:
+        try:
+            await self._open(line)
+            for _ in range(_REPEATS):
+                if not await self._read_once(line):
+                    break
+        except MillpondError as error:
+            line.retry_after = error.retry_after or LOOK_AGAIN[1]
+            raise
+        finally:
+            line.reading = None
+            self._plan(line)
+
+    async def _read_once(self, line: _Line) -> bool:
+        """One read; True: it was overtaken by events, read again."""
+        line.suspect = False
+        mark = line.mark()
+        try:
+            snapshot = await self._snapshot(line)
+        except BaseException:
+            line.suspect = True
+            raise
+        line.read_at = time.monotonic()
+        changed, conflict = line.read(snapshot, mark, now=line.read_at)
+        if changed:
+            self._tell(line)
+        line.suspect |= conflict
+        return line.suspect
+
+    async def _snapshot(self, line: _Line) -> Snapshot:
+        """Read through any of the line's sources; a principal who lost access loses the subscription, not the others."""
+        while True:
+            source = next(iter(line.sources.values()), line.source)
+            try:
+                return await source.read()
+            except _FINAL as error:
+                line.sources.pop(id(source), None)
+                self._expel(line, source, error)
+                if not line.sources:
+                    raise
+
+    async def _open(self, line: _Line) -> None:
+        if not self._hears_invalidations:
+            await self._feed.subscribe(self._invalidations, self._invalidated)
+            self._hears_invalidations = True
+        if not line.open:
+            await self._feed.subscribe(line.source.channel, self._listener(line))
+            line.open = True
+
+    def _read_behind(self, line: _Line, delay: float = 0.0) -> None:
+        """Read without anybody waiting; what goes wrong is tried again by the line's timer."""
+        line.suspect = True
+        if line.open and line.reading is None:
+            self._spawn(self._read_in_turn(line, delay))
+
+    async def _read_in_turn(self, line: _Line, delay: float) -> None:
+        await asyncio.sleep(delay)
+        async with self._reads:
+            if not line.closed and line.suspect:
+                await asyncio.shield(self._read_soon(line))
+
+    def _plan(self, line: _Line) -> None:
+        """Set the one timer of the line for its next look at the value."""
+        if line.timer is not None:
+            line.timer.cancel()
+            line.timer = None
+        delay = self._next_look(line, time.monotonic())
+        if delay is not None and line.open and not line.closed:
+            line.timer = asyncio.get_running_loop().call_later(delay, self._read_behind, line)
+
+    @staticmethod
+    def _next_look(line: _Line, now: float) -> float | None:
+        watched = line.source.watched
+        if line.suspect:
+            return random.uniform(0.5, 1.0) * line.retry_after
+        if line.state == "failed":
+            return line.retry_after + random.uniform(0.0, 0.5) if watched else None
+        if line.waiting:
+            return random.uniform(*LOOK_AGAIN) if watched or line.job is not None else None
+        left = line.fresh_until - now
+        # A value fresh for ever (or for days) needs no timer soon; the loop's clock would not take infinity.
+        return min(86_400.0, max(0.2, left) + random.uniform(0.0, min(0.5, 0.05 + 0.1 * max(0.0, left)))) if watched else None
+
+    # What the feed says
+
+    def _listener(self, line: _Line) -> Any:
+        return _Listener(self, line)
+
+    def hear(self, line: _Line, message: bytes) -> None:
+        """A message on the channel of `line`."""
+        publication = parse(message)
+        if isinstance(publication, Value):
+            entry = publication.entry
+            told = line.published(entry.position, entry.payload, fresh=entry.fresh, now=time.monotonic())
+        elif isinstance(publication, Signal):
+            line.signalled(publication.kind, publication.data)
+            told = True
+        else:
+            told = False
+            if isinstance(publication, Changed):
+                self._read_behind(line)
+        if told:
+            self._tell(line)
+        if line.open:
+            self._plan(line)
+
+    def _invalidated(self, message: bytes) -> None:
+        try:
+            tags = frozenset(msgspec.json.decode(message, type=_Invalidation).tags)
+        except msgspec.MsgspecError:
+            log.warning("foreign bytes on the channel of invalidations")
+            return
+        for line in tuple(self._lines.values()):
+            if not tags.isdisjoint(line.source.tags):
+                self._outdate(line)
+
+    def _outdate(self, line: _Line) -> None:
+        if line.source.watched or line.reading is not None:
+            self._read_behind(line)
+            return
+        tell = line.state == "fresh" and line.value is not None
+        line.suspect = True
+        if tell:
+            line.signalled("stale", b"{}")
+            self._tell(line)
+
+    def _gap(self) -> None:
+        for line in tuple(self._lines.values()):
+            self._read_behind(line, random.uniform(0.0, _GAP_SPREAD))
+
+    # Telling
+
+    def _tell(self, line: _Line) -> None:
+        if len(line.subscriptions) <= _SMALL:
+            for subscription in tuple(line.subscriptions):
+                subscription.holder.touch(subscription)
+        elif line.sweeping:
+            line.sweep_again = True
+        else:
+            line.sweeping = True
+            self._spawn(self._sweep(line))
+
+    async def _sweep(self, line: _Line) -> None:
+        """Tell many holders in slices; news that comes meanwhile is what the rest of them get."""
+        try:
+            line.sweep_again = True
+            while line.sweep_again:
+                line.sweep_again = False
+                pause_at = time.perf_counter() + _SLICE
+                for number, subscription in enumerate(tuple(line.subscriptions)):
+                    if subscription in line.subscriptions:
+                        subscription.holder.touch(subscription)
+                    if number % 16 == 15 and time.perf_counter() >= pause_at:
+                        await asyncio.sleep(0)
+                        pause_at = time.perf_counter() + _SLICE
+        finally:
+            line.sweeping = False
+
+    def _expel(self, line: _Line, source: Source, error: MillpondError) -> None:
+        for subscription in tuple(line.subscriptions):
+            if subscription.source is source:
+                self.leave(subscription)
+                subscription.holder.expel(subscription, error)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None and not isinstance(error, (StoreUnavailable, MillpondError)):
+            log.error("reading a topic failed", exc_info=error)
+
+
+class _Listener:
+    """What the feed calls for a line; equal for the same line, so that it can be taken back."""
+
+    __slots__ = ("hub", "line")
+
+    def __init__(self, hub: Hub, line: _Line) -> None:
+        self.hub, self.line = hub, line
+
+    def __call__(self, message: bytes) -> None:
+        self.hub.hear(self.line, message)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Listener) and other.line is self.line
+
+    def __hash__(self) -> int:
+        return id(self.line)
+
+
+class _Invalidation(msgspec.Struct):
+    tags: list[str]
+
+
+_hubs: WeakKeyDictionary[Node, Hub] = WeakKeyDictionary()
+
+
+def hub() -> Hub:
+    """The hub of this process's Node, made at its first use.  Raises RuntimeError outside of a started Node."""
+    here = node()
+    if here not in _hubs:
+        connections = Connections(here.env.max_connections, here.env.max_connections_per_principal)
+        _hubs[here] = Hub(here.feed, here.cache.invalidations_channel, connections)
+    return _hubs[here]

@@ -1,0 +1,383 @@
+"""The websocket: moves frames between socket, session and hub, and decides nothing.
+
+Invariants: the handshake is always accepted and refusals are said on the open socket, with a code and its reason, because
+clients retry a refused handshake for ever; a frame costs neither a thread nor the channel layer; whatever ends the
+connection, its subscriptions, tasks and counts are gone when `__call__` returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import msgspec
+from channels.consumer import AsyncConsumer, get_handler_name
+from channels.db import aclose_old_connections
+from channels.exceptions import StopConsumer
+
+from asgi_app import access, reading, tokens
+from asgi_app.env import env
+from asgi_app.errors import MillpondError, Unauthenticated
+from asgi_app.registry import Principal
+from asgi_app.topics import Snapshot, open_topic
+from consumers import frames, session
+from consumers.channel import News, Subscription
+from consumers.frames import Closes, Code, Errors
+from consumers.hub import Hub, hub
+from consumers.refusals import refusal
+from consumers.session import Effect, Session
+from consumers.writer import Writer, abort
+
+#: Seconds until a command that needs the outside is refused as temporarily unavailable (clients give up after 5).
+_ANSWER_WITHIN = 4.0
+#: The subprotocol of JSON clients that name one; of Protobuf clients, which are turned away politely.
+_JSON, _PROTOBUF = "centrifuge-json", "centrifuge-protobuf"
+
+
+def _version() -> str:
+    try:
+        return f"millpond {version('millpond')}"
+    except PackageNotFoundError:
+        return "millpond"
+
+
+_VERSION = _version()
+
+
+class LiveConsumer(AsyncConsumer):
+    """One websocket connection."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one connection until it ends, in one task and without the channel layer."""
+        self.scope, self.base_send = scope, send
+        self._receiving = asyncio.current_task()
+        self._given_up = False
+        self._hub: Hub = hub()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._calm = asyncio.Event()
+        self._calm.set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._principal = Principal.public()
+        self._subject: str | None = None
+        self._subscriptions: dict[str, Subscription] = {}
+        self._writer = Writer(self._write, _render, glue="\n", stalled=self._stalled, failed=self._give_up)
+        self._session = Session(
+            client=str(uuid.uuid4()), version=_VERSION, limits=_limits(), now=time.monotonic(), luck=random.random()
+        )
+        try:
+            while True:
+                await self.dispatch(await receive())
+                await self._calm.wait()
+                await self._writer.room()
+        except StopConsumer:
+            pass
+        except asyncio.CancelledError:
+            if not self._given_up or self._receiving is None or self._receiving.uncancel() > 0:
+                raise
+        finally:
+            await self._clean_up()
+
+    async def dispatch(self, message: Any) -> None:
+        """Handle a message of the server.  Channels' own makes a thread hop for each, for the sake of the database."""
+        await getattr(self, get_handler_name(message))(message)
+
+    async def websocket_connect(self, message: Any) -> None:
+        """Accept, and say what is wrong on the open socket."""
+        offered = self.scope.get("subprotocols") or []
+        chosen = next((name for name in offered if name in (_JSON, _PROTOBUF)), None)
+        await self.base_send({"type": "websocket.accept", "subprotocol": chosen})
+        self._arm()
+        if self._hub.connections.draining:
+            self.close(Closes.SHUTDOWN)
+        elif not self._hub.connections.admit(self):
+            self.close(Closes.CONNECTION_LIMIT)
+        elif chosen == _PROTOBUF:
+            self.close(Closes.INAPPROPRIATE_PROTOCOL)
+        elif not access.origin_allowed(self.scope):
+            self.close(Closes.PERMISSION_DENIED)
+
+    async def websocket_receive(self, message: Any) -> None:
+        """A frame of the client."""
+        text = message.get("text")
+        if text is None:
+            self.close(Closes.INAPPROPRIATE_PROTOCOL)
+        else:
+            self._do(self._session.receive(text, time.monotonic()))
+
+    async def websocket_disconnect(self, message: Any) -> None:
+        """The connection is over."""
+        raise StopConsumer
+
+    def drain(self) -> None:
+        """The process is about to leave: the client shall come back, to another one."""
+        self.close(Closes.SHUTDOWN)
+
+    def close(self, code: Code) -> None:
+        """End the connection with a code and its reason; may be called twice."""
+        self._do(self._session.close(code))
+
+    # Hub -> socket
+
+    def touch(self, subscription: Subscription) -> None:
+        """There may be news (`channel.Holder`)."""
+        self._writer.touch(subscription)
+
+    def expel(self, subscription: Subscription, error: Exception) -> None:
+        """The hub ended a subscription (`channel.Holder`)."""
+        self._writer.forget(subscription)
+        if self._subscriptions.get(subscription.name) is subscription:
+            del self._subscriptions[subscription.name]
+            self._do(self._session.expelled(subscription.name, frames.Unsubscribes.SERVER))
+
+    # Session -> everything
+
+    def _do(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case session.Send():
+                    self._writer.say(effect.frame)
+                case session.Close():
+                    self._end(effect.code)
+                case session.Subscribe():
+                    self._start(self._subscribe(effect.channel))
+                case session.Unsubscribe():
+                    self._leave(effect.channel)
+                case session.Authenticate():
+                    self._start(self._authenticate(effect.token))
+                case session.Call():
+                    self._start(self._call(effect))
+                case session.Refresh():
+                    self._start(self._refresh(effect))
+        self._arm()
+        if self._session.crowded:
+            self._calm.clear()
+        else:
+            self._calm.set()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _arm(self) -> None:
+        """Keep the one timer of the connection at the session's next deadline."""
+        deadline, now = self._session.next_deadline, time.monotonic()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, deadline - now), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._do(self._session.tick(time.monotonic()))
+
+    # Commands that need the outside
+
+    async def _authenticate(self, token: str) -> None:
+        try:
+            async with asyncio.timeout(_ANSWER_WITHIN):
+                expires_in = await self._identify(token)
+        except tokens.TokenExpired:
+            self._do(self._session.refused(Errors.TOKEN_EXPIRED))
+        except (tokens.TokenInvalid, Unauthenticated):
+            self.close(Closes.INVALID_TOKEN)
+        except Exception as error:
+            self._do(self._session.refused(refusal(error)[0]))
+        else:
+            self._admit(expires_in, refreshable=bool(token))
+
+    async def _identify(self, token: str) -> float | None:
+        """Find out who this is; the seconds until that ends, None for never."""
+        if token:
+            claims = tokens.verify_connection(token)
+            self._subject = claims.sub
+            if claims.sub:
+                self._principal = await _with_database(access.principal_of(claims.sub))
+            return claims.expires_in(time.time())
+        if any(name in (b"authorization", b"cookie") for name, _ in self.scope["headers"]):
+            self._principal = await _with_database(access.authenticate(self.scope))
+        return None
+
+    def _admit(self, expires_in: float | None, *, refreshable: bool) -> None:
+        if self._principal.is_anonymous and not env().anonymous:
+            self.close(Closes.PERMISSION_DENIED)
+        elif not self._hub.connections.identify(self, self._principal.user_id):
+            self.close(Closes.CONNECTION_LIMIT)
+        else:
+            now = time.monotonic()
+            self._do(self._session.authenticated(now=now, expires_in=expires_in, refreshable=refreshable))
+
+    async def _subscribe(self, channel: str) -> None:
+        try:
+            async with asyncio.timeout(_ANSWER_WITHIN):
+                source = await open_topic(channel, self._principal)
+                subscription = await self._hub.join(source, self, channel)
+        except Exception as error:
+            self._do(self._session.subscribe_failed(channel, *refusal(error)))
+            return
+        # No await from here to the reply: it is written before anything that is published later.
+        value = subscription.take_value()
+        self._subscriptions[channel] = subscription
+        self._do(self._session.subscribed(channel, _held(subscription, value)))
+        self._writer.touch(subscription)
+
+    def _leave(self, channel: str) -> None:
+        subscription = self._subscriptions.pop(channel, None)
+        if subscription is not None:
+            self._writer.forget(subscription)
+            self._hub.leave(subscription)
+
+    async def _call(self, call: session.Call) -> None:
+        method = _METHODS.get(call.method)
+        try:
+            if method is None:
+                self._do(self._session.call_failed(call.id, Errors.NOT_AVAILABLE))
+                return
+            async with asyncio.timeout(_ANSWER_WITHIN):
+                answer = await method(_topic_of(call.data), self._principal)
+        except _BadBody as error:
+            self._do(self._session.call_failed(call.id, Errors.BAD_REQUEST, str(error)))
+        except Exception as error:
+            self._do(self._session.call_failed(call.id, *refusal(error)))
+        else:
+            self._do(self._session.answered(call.id, answer))
+
+    async def _refresh(self, wanted: session.Refresh) -> None:
+        try:
+            claims = tokens.verify_connection(wanted.token)
+        except tokens.TokenExpired:
+            self.close(Closes.EXPIRED)
+        except tokens.TokenInvalid:
+            self.close(Closes.INVALID_TOKEN)
+        else:
+            if claims.sub != self._subject:
+                self.close(Closes.INVALID_TOKEN)
+                return
+            expires_in = claims.expires_in(time.time())
+            self._do(self._session.refreshed(wanted.id, expires_in=expires_in, now=time.monotonic()))
+
+    # The end
+
+    async def _write(self, text: str) -> None:
+        await self.base_send({"type": "websocket.send", "text": text})
+
+    def _stalled(self) -> None:
+        self.close(Closes.SLOW)
+
+    def _end(self, code: Code) -> None:
+        self._forget_all()
+        message = {"type": "websocket.close", "code": code.number, "reason": code.reason}
+        self._writer.finish(lambda: self.base_send(message), gone=self._give_up)
+        self._calm.set()
+
+    def _give_up(self) -> None:
+        """The socket takes nothing any more, not even a close frame."""
+        if not self._given_up and self._receiving is not None:
+            self._given_up = True
+            abort(self.base_send)
+            self._receiving.cancel()
+
+    def _forget_all(self) -> None:
+        for task in tuple(self._tasks):
+            if task is not asyncio.current_task():
+                task.cancel()
+        for channel in tuple(self._subscriptions):
+            self._leave(channel)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _clean_up(self) -> None:
+        self._session.close(Closes.SERVER_ERROR)
+        self._forget_all()
+        self._writer.stop()
+        self._hub.connections.release(self)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class _BadBody(Exception):
+    """The data of an rpc is not what its method takes."""
+
+
+def _topic_of(data: Any) -> str:
+    if isinstance(data, dict) and set(data) == {"topic"} and isinstance(data["topic"], str):
+        return data["topic"]
+    raise _BadBody('the data of this method is {"topic": "..."}')
+
+
+async def _read(topic: str, principal: Principal) -> bytes:
+    snapshot = await (await open_topic(topic, principal)).read()
+    if snapshot.state == "failed" and snapshot.payload is None:
+        raise _Failed(snapshot)
+    position = snapshot.position
+    head = {"state": _shown(snapshot.state, snapshot.payload), "age": round(snapshot.age, 3), "job": snapshot.job}
+    payload = None if snapshot.payload is None else msgspec.Raw(snapshot.payload)
+    return msgspec.json.encode({**head, "epoch": position.epoch, "offset": position.offset, "data": payload})
+
+
+async def _refresh_topic(topic: str, principal: Principal) -> bytes:
+    return msgspec.json.encode({"job": await reading.refresh_topic(topic, principal) or None})
+
+
+_METHODS: dict[str, Callable[[str, Principal], Awaitable[bytes]]] = {"read": _read, "refresh": _refresh_topic}
+
+
+class _Failed(MillpondError):
+    """There is no value because its computation failed; temporary, as a retry starts a new one."""
+
+    retryable = True
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__(str((snapshot.error or {}).get("detail", "")))
+
+
+def _held(subscription: Subscription, value: News | None) -> session.Held:
+    channel = subscription.channel
+    assert channel.position is not None, "a joined channel has been read"
+    payload = value.payload if value is not None else None
+    return session.Held(
+        position=channel.position,
+        payload=payload,
+        state=_shown(channel.state, payload),
+        age=channel.age(time.monotonic()),
+        job=channel.job,
+    )
+
+
+def _shown(state: str, payload: bytes | None) -> str:
+    """fresh, stale or pending; a failure is told by an error of its own."""
+    if payload is None:
+        return "pending"
+    return "fresh" if state == "fresh" else "stale"
+
+
+def _render(subscription: Subscription, news: News) -> str:
+    return news.form(_push, subscription.name)
+
+
+def _push(name: str, news: News) -> str:
+    if news.position is not None:
+        return frames.push_value(name, news.payload, news.position.offset)
+    return frames.push_signal(name, news.kind, news.payload)
+
+
+def _limits() -> session.Limits:
+    here = env()
+    return session.Limits(
+        subscriptions=here.max_subscriptions, command_rate=here.command_rate, message=here.max_message
+    )
+
+
+async def _with_database(work: Awaitable[Principal]) -> Principal:
+    """Django closes worn-out database connections at the end of a request; a websocket has none, so it is done here."""
+    await aclose_old_connections()
+    try:
+        return await work
+    finally:
+        await aclose_old_connections()

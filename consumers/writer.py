@@ -1,0 +1,229 @@
+"""The outgoing side of one connection: what was said, then what is new, one write at a time, none for ever.
+
+Invariants: a connection that cannot be written to holds its replies and a set of subscriptions with news, never a queue
+of values; the caller of `say` or `touch` never waits; a write that is stuck for `STALLED` seconds ends the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any
+
+from consumers.channel import News, Subscription
+
+log = logging.getLogger(__name__)
+
+#: Seconds one write may take.
+STALLED = 30.0
+#: Seconds for the last words of a connection.
+FAREWELL = 5.0
+#: Frames in one write, and characters after which a write is full.
+_BATCH = 16
+_FULL = 65_536
+#: Replies waiting from which on nothing more should be read from the client.
+_CROWDED = 64
+
+Frame = str | Callable[[], str]
+
+
+class Writer:
+    """Writes text through `send`, one call at a time.
+
+    While the client reads, everything is written in the very call that brings it, without a task: `send` is driven by
+    hand and becomes a task only when it has to wait (so it must not ask for the current task before it waits).
+    """
+
+    def __init__(
+        self,
+        send: Callable[[str], Awaitable[None]],
+        render: Callable[[Subscription, News], str | None],
+        *,
+        glue: str,
+        stalled: Callable[[], None],
+        failed: Callable[[], None],
+    ) -> None:
+        """`render` makes the frame for news, None for nothing to write; `glue` joins frames into one write.
+
+        `stalled` is called when a write got stuck, and should lead to `finish`; `failed` when `send` raised: the
+        socket is gone, and nothing is written any more.
+        """
+        self._send = send
+        self._render = render
+        self._glue = glue
+        self._stalled = stalled
+        self._failed = failed
+        self._said: deque[Frame] = deque()
+        self._dirty: dict[Subscription, None] = {}
+        self._final: Callable[[], Awaitable[None]] | None = None
+        self._gone: Callable[[], None] = lambda: None
+        self._busy = False
+        self._ended = False
+        self._task: asyncio.Task[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def say(self, frame: Frame) -> None:
+        """Write a frame, before any news.  A function is called when it is its turn."""
+        if self._final is None and not self._ended:
+            self._said.append(frame)
+            if len(self._said) >= _CROWDED:
+                self._room.clear()
+            self._pump()
+
+    def touch(self, subscription: Subscription) -> None:
+        """There may be news for this subscription."""
+        if self._final is None and not self._ended:
+            self._dirty[subscription] = None
+            self._pump()
+
+    def forget(self, subscription: Subscription) -> None:
+        """Nothing of this subscription is written from now on."""
+        self._dirty.pop(subscription, None)
+
+    async def room(self) -> None:
+        """Wait until the client has taken what was said to it."""
+        await self._room.wait()
+
+    def finish(self, final: Callable[[], Awaitable[None]], gone: Callable[[], None]) -> None:
+        """Write what was said, then await `final`; call `gone` if that cannot be done in `FAREWELL` seconds."""
+        if self._final is not None or self._ended:
+            return
+        self._dirty.clear()
+        self._final, self._gone = final, gone
+        self._pump()
+        if not self._ended:
+            self._watch(FAREWELL, self._give_up)
+
+    def stop(self) -> None:
+        """The connection is gone: write nothing any more.  May be called twice."""
+        self._end()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _pump(self) -> None:
+        if self._busy or self._ended:
+            return
+        self._busy = True
+        work = self._write_all()
+        try:
+            waits_for = work.send(None)
+        except StopIteration:
+            return
+        if self._deadline is None:
+            self._watch(STALLED, self._stalled)
+        self._task = asyncio.get_running_loop().create_task(_go_on(work, waits_for))
+
+    async def _write_all(self) -> None:
+        try:
+            while (text := self._next()) is not None:
+                await self._send(text)
+                if self._task is not None and self._final is None:
+                    self._watch(STALLED, self._stalled)
+            if self._final is not None:
+                await self._final()
+                self._end()
+        except Exception as error:
+            log.debug("a connection cannot be written to: %r", error)
+            self._end()
+            self._failed()
+        finally:
+            self._busy = False
+            self._task = None
+            if self._final is None:
+                self._watch(None, self._stalled)
+
+    def _next(self) -> str | None:
+        """The text of the next write, None for nothing to do."""
+        parts: list[str] = []
+        size = 0
+        while len(parts) < _BATCH and size < _FULL and (self._said or self._dirty):
+            made = self._take()
+            parts += made
+            size += sum(map(len, made))
+        if len(self._said) < _CROWDED:
+            self._room.set()
+        return self._glue.join(parts) if parts else None
+
+    def _take(self) -> list[str]:
+        if self._said:
+            frame = self._said.popleft()
+            return [frame if isinstance(frame, str) else frame()]
+        subscription = next(iter(self._dirty))
+        del self._dirty[subscription]
+        made = [self._render(subscription, news) for news in subscription.catch_up()]
+        return [frame for frame in made if frame is not None]
+
+    def _watch(self, seconds: float | None, late: Callable[[], None]) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if seconds is not None and not self._ended:
+            self._deadline = asyncio.get_running_loop().call_later(seconds, late)
+
+    def _give_up(self) -> None:
+        gone = self._gone
+        self.stop()
+        gone()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._said.clear()
+        self._dirty.clear()
+        self._room.set()
+        self._watch(None, self._stalled)
+
+
+def _go_on(work: Coroutine[Any, Any, None], waits_for: Any) -> Coroutine[Any, Any, None]:
+    async def rest() -> None:
+        await _Rest(work, waits_for)
+
+    return rest()
+
+
+class _Rest:
+    """The rest of a coroutine that was driven by hand up to its first wait."""
+
+    __slots__ = ("_waits_for", "_work")
+
+    def __init__(self, work: Coroutine[Any, Any, None], waits_for: Any) -> None:
+        self._work, self._waits_for = work, waits_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        waits_for = self._waits_for
+        while True:
+            try:
+                value = yield waits_for
+            except BaseException as error:
+                waits_for = self._throw(error)
+            else:
+                waits_for = self._step(value)
+            if waits_for is _DONE:
+                return
+
+    def _step(self, value: Any) -> Any:
+        try:
+            return self._work.send(value)
+        except StopIteration:
+            return _DONE
+
+    def _throw(self, error: BaseException) -> Any:
+        try:
+            return self._work.throw(error)
+        except StopIteration:
+            return _DONE
+
+
+_DONE = object()
+
+
+def abort(send: Any) -> bool:
+    """Cut the connection behind an ASGI `send` of uvicorn, whose buffer a client that does not read keeps full."""
+    cut = getattr(getattr(getattr(send, "__self__", None), "transport", None), "abort", None)
+    if cut is None:
+        return False
+    cut()
+    return True

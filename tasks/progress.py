@@ -1,0 +1,50 @@
+"""How a running function tells how far it is, and learns that it shall stop.
+
+Invariant: within one attempt progress never goes back; at most a few reports a second leave the process.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+
+#: Seconds between two reports that are sent on, except the last one.
+INTERVAL = 0.25
+NOTE_LENGTH = 200
+
+
+class JobCancelled(BaseException):
+    """Raised by `progress()` when the job was cancelled.  No Exception, so that `except Exception` does not eat it."""
+
+
+class ProgressReport:
+    """The `progress` a declared function is called with.  `send` gets the report as JSON text."""
+
+    def __init__(self, send: Callable[[bytes], None], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._send = send
+        self._clock = clock
+        self._sent_at = -math.inf
+        self._done = 0.0
+        #: Set from outside when the job is no longer this attempt's.
+        self.cancelled = False
+
+    def __call__(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Report that `done` of `total` units are done.  Raises JobCancelled, and ValueError for numbers that are none."""
+        if self.cancelled:
+            raise JobCancelled
+        if not math.isfinite(done) or done < 0:
+            raise ValueError(f"progress: done must be a number of at least 0, got {done!r}")
+        if total is not None and (not math.isfinite(total) or total <= 0):
+            raise ValueError(f"progress: total must be a number above 0, got {total!r}")
+        self._done = done = max(done, self._done)
+        now = self._clock()
+        if now - self._sent_at < INTERVAL and (total is None or done < total):
+            return
+        self._sent_at = now
+        percent = None if total is None else round(min(100.0, 100.0 * done / total), 1)
+        report = {"done": done, "total": total, "percent": percent, "note": str(note)[:NOTE_LENGTH]}
+        self._send(json.dumps(report, separators=(",", ":")).encode())
+        if self.cancelled:
+            raise JobCancelled
