@@ -115,19 +115,29 @@ def _lengths(info: mi.BytesType | Array | mi.DictType) -> Meta:
 
 
 def _collection(info: Array | mi.DictType) -> Any:
+    _check_order(info)
     match info:
         case mi.DictType():
-            if not isinstance(info.key_type, mi.StrType | mi.IntType | mi.LiteralType | mi.EnumType):
-                raise Unsuitable("the keys of a dict must be str, int, an enum or a Literal")
             return dict[_bounded(info.key_type), _bounded(info.value_type)]  # type: ignore[misc]
         case mi.VarTupleType():
             return tuple[_bounded(info.item_type), ...]  # type: ignore[misc]
         case mi.ListType():
             return list[_bounded(info.item_type)]  # type: ignore[misc]
-    if len(leaves(info.item_type)) > 1 or isinstance(leaves(info.item_type)[0], Nested | mi.NoneType):
-        raise Unsuitable("the items of a set must be of one plain type, because only then do they have an order")
     item = _bounded(info.item_type)
     return set[item] if isinstance(info, mi.SetType) else frozenset[item]  # type: ignore[valid-type]
+
+
+def _check_order(info: mi.Type) -> None:
+    """What has no order of its own needs one to be canonical: the members of a dict and of a set."""
+    if isinstance(info, mi.DictType) and not isinstance(info.key_type, mi.AnyType):
+        if not isinstance(info.key_type, mi.StrType | mi.IntType | mi.LiteralType | mi.EnumType):
+            raise Unsuitable("the keys of a dict must be str, int, an enum or a Literal")
+    elif isinstance(info, mi.SetType | mi.FrozenSetType):
+        first, *others = leaves(info.item_type)
+        plain = isinstance(first, mi.AnyType | mi.StrType | mi.IntType | mi.FloatType | mi.DateType | mi.UUIDType)
+        alike = isinstance(first, mi.LiteralType) and len({type(choice) for choice in choices(first)}) == 1
+        if others or not (plain or alike):
+            raise Unsuitable("the items of a set must be str, int, float, date, UUID or a Literal of one of these")
 
 
 def _chosen(info: mi.LiteralType | mi.EnumType) -> Any:
@@ -160,12 +170,13 @@ def _check_inside(info: mi.Type, where: str, outer: tuple[Any, ...]) -> None:
         case mi.ListType() | mi.SetType() | mi.FrozenSetType() | mi.VarTupleType() if info.max_length is None:
             raise Unsuitable(f"{where} has no bound: write e.g. Annotated[..., Meta(max_length=100)]")
     try:
-        _bounded(info)
+        _check_order(info)
+        if not isinstance(info, Nested):
+            _bounded(info)
     except Unsuitable as error:
         raise Unsuitable(f"{where}: {error}") from None
-    for part in _parts(info):
-        for leaf in leaves(part):
-            _check_inside(leaf, where, outer)
+    for leaf in (leaf for part in _parts(info) for leaf in leaves(part)):
+        _check_inside(leaf, where, outer)
 
 
 def _parts(info: mi.Type) -> tuple[mi.Type, ...]:

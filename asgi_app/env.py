@@ -338,7 +338,10 @@ def env() -> Env:
     """The settings of this process, read once.  Puts the current directory on the path, for `MILLPOND_APPS`."""
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
-    return load_env()
+    settings = load_env()
+    if settings.database_url is None:
+        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)  # SQLite makes files, not directories
+    return settings
 
 
 def load_env(environ: Mapping[str, str] | None = None) -> Env:

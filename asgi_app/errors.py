@@ -17,8 +17,8 @@ MESSAGE_LIMIT = 500
 #: Members of a problem that are not `extra`.
 _MEMBERS = frozenset({"type", "title", "status", "detail", "retryable", "retry_after"})
 _URL_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
-_SECRET_NAME = r"\b\w*(?:password|passwd|secret|token|api_?key)\b"
-_ASSIGNED_SECRET = re.compile(rf"(?i)({_SECRET_NAME}[\"']?\s*[=:]\s*)[\"']?[^\s,;&\"']+[\"']?")
+_NAMING_ONE = r"\b\w*(?:password|passwd|secret|token|api_?key)\b"
+_ASSIGNED_SECRET = re.compile(rf"(?i)({_NAMING_ONE}[\"']?\s*[=:]\s*)[\"']?[^\s,;&\"']+[\"']?")
 
 
 class MillpondError(Exception):
@@ -163,7 +163,7 @@ def safe_message(error: BaseException) -> str:
 
 
 def shortened(text: str, limit: int) -> str:
-    """`text`, cut to `limit` characters with a final ellipsis; lone surrogates, which UTF-8 cannot carry, become '?'."""
+    """`text`, cut to `limit` characters with a final ellipsis; lone surrogates, no UTF-8 carries them, become '?'."""
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return text.encode("utf-8", "replace").decode("utf-8")
 

@@ -76,11 +76,11 @@ class Parameter:
         """JSON Schema calls 1.0 an integer, msgspec does not.  What is published is what is accepted."""
         try:
             return _settled(msgspec.convert(clean, self.type, str_keys=True))
-        except msgspec.ValidationError:
-            whole = _whole(clean)
-            if canonical_json(whole) == canonical_json(clean):
-                raise
-            return _settled(msgspec.convert(whole, self.type, str_keys=True))
+        except msgspec.ValidationError as error:
+            try:
+                return _settled(msgspec.convert(_whole(clean), self.type, str_keys=True))
+            except msgspec.ValidationError:
+                raise error from None
 
     def from_python(self, raw: Any) -> Any:
         """The value of Python objects or JSON builtins; an instance of the author's class is checked like any other."""

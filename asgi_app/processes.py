@@ -237,3 +237,25 @@ def _ended(code: int | None) -> str:
     if code is not None and code < 0:
         return f"was killed by {signal.Signals(-code).name}"
     return f"exited with code {code}"
+
+
+def stop_ordered(hurry: asyncio.Event) -> asyncio.Event:
+    """The event that Ctrl-C, SIGTERM and a closed terminal set.  The second time they set `hurry`."""
+    stop = asyncio.Event()
+
+    def order() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, order)
+    return stop
+
+
+def own_command(*arguments: str) -> tuple[str, ...]:
+    """The command line of another `millpond` command, through the same door this process came in by.
+
+    That door matters: `python -m` puts the current directory first on the path, where a user's own `tasks` would hide ours.
+    """
+    script = Path(sys.argv[0]).absolute()
+    door = (str(script),) if script.name == "millpond" and script.exists() else ("-m", "asgi_app")
+    return (sys.executable, *door, *arguments)

@@ -98,6 +98,3 @@ SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
 LOGGING = configuration()
-
-#: who tells workers that there is work: a factory taking `Env`, see asgi_app.wiring.Doorbell
-MILLPOND_DOORBELL = "tasks.submit.CeleryDoorbell"

@@ -40,7 +40,7 @@ def percent_decoded(raw: bytes) -> str:
     """Read one name or value of a query, normalised to NFC.  Raises `Misspelt`."""
     if bad := _BAD_PERCENT.search(raw):
         shown = raw[bad.start() : bad.start() + 3].decode("ascii", "replace")
-        raise Misspelt(f"'{shown}' is not percent-encoding: two hexadecimal digits follow a '%', and '%' itself is '%25'")
+        raise Misspelt(f"'{shown}' is not percent-encoding: two hexadecimal digits follow a '%'; '%' itself is '%25'")
     try:
         text = unquote_to_bytes(raw.replace(b"+", b" ")).decode("utf-8")
     except UnicodeDecodeError:

@@ -10,9 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
-import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +18,17 @@ from pathlib import Path
 
 from asgi_app import embedded
 from asgi_app.env import Env
-from asgi_app.processes import Keeper, Part, PartLog, StartFailed, Terminal, finish, spawn
+from asgi_app.processes import (
+    Keeper,
+    Part,
+    PartLog,
+    StartFailed,
+    Terminal,
+    finish,
+    own_command,
+    spawn,
+    stop_ordered,
+)
 from asgi_app.readiness import Probe, roles_probe, store_probe
 
 DEMO = "asgi_app.demo"
@@ -131,18 +139,6 @@ async def _until_stopped(env: Env, options: Options, write: Callable[[str], None
         await crew.stop()
 
 
-def stop_ordered(hurry: asyncio.Event) -> asyncio.Event:
-    """The event that Ctrl-C, SIGTERM and a closed terminal set.  The second time they set `hurry`."""
-    stop = asyncio.Event()
-
-    def order() -> None:
-        (hurry if stop.is_set() else stop).set()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, order)
-    return stop
-
-
 async def _bring_up(crew: Crew, env: Env, options: Options) -> None:
     await _store(crew, env)
     await crew.step("migrate", *own_command("migrate", "--no-input"), deadline=MIGRATE_DEADLINE)
@@ -168,16 +164,6 @@ async def _store(crew: Crew, env: Env) -> None:
     server = await asyncio.to_thread(embedded.find_server)
     command = tuple(embedded.command(server, env.store_socket))
     await crew.start(Part(name="store", command=command, grace=STORE_GRACE), probe=probe, deadline=STORE_DEADLINE)
-
-
-def own_command(*arguments: str) -> tuple[str, ...]:
-    """The command line of another `millpond` command, through the same door this process came in by.
-
-    That door matters: `python -m` puts the current directory first on the path, where a user's own `tasks` would hide ours.
-    """
-    script = Path(sys.argv[0]).absolute()
-    door = (str(script),) if script.name == "millpond" and script.exists() else ("-m", "asgi_app")
-    return (sys.executable, *door, *arguments)
 
 
 def _environ_of_parts(env: Env, options: Options) -> dict[str, str]:

@@ -19,8 +19,8 @@ from asgi_app.env import env
 #: Seconds the clock of whoever minted a token may be ahead.  An expiry is exact: clients refresh at that very second.
 _LEEWAY = 5.0
 _ALGORITHM = "HS256"
-#: HMAC-SHA256 pads a shorter key with zeros to its block.  Done beforehand it is the same key, and PyJWT does not warn of
-#: a short one at each call: how long a secret must be is judged once, with the settings.
+#: HMAC-SHA256 pads a shorter key with zeros to its block.  Done beforehand it is the same key, and PyJWT does not warn
+#: of a short one at each call: how long a secret must be is judged once, with the settings.
 _BLOCK = 64
 
 
@@ -110,9 +110,12 @@ def _expiry(payload: dict[str, Any]) -> float | None:
     expires_at = payload.get("exp")
     if expires_at is None:
         return None
-    if isinstance(expires_at, bool) or not isinstance(expires_at, (int, float)) or not math.isfinite(expires_at):
-        raise TokenInvalid("exp is not a time")
-    return float(expires_at)
+    try:
+        if isinstance(expires_at, (int, float)) and not isinstance(expires_at, bool) and math.isfinite(expires_at):
+            return float(expires_at)
+    except OverflowError:
+        pass
+    raise TokenInvalid("exp is not a time")
 
 
 def _claims(payload: dict[str, Any]) -> Claims:

@@ -4,17 +4,19 @@ Invariant: a SIGTERM ends it with exit code 0 within `GRACE` seconds, whatever t
 """
 
 import asyncio
+import logging
+import os
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import uvicorn
 
-from asgi_app import lifeline
 from asgi_app.env import Env
-from asgi_app.processes import Keeper, Part, StartFailed
-from asgi_app.supervisor import free_port, own_command, stop_ordered
+from asgi_app.processes import Keeper, Part, own_command, stop_ordered
+
+log = logging.getLogger(__name__)
 
 #: seconds requests get to end after the sockets were drained, and seconds the draining may take
 REQUEST_GRACE, DRAIN_GRACE = 8.0, 6.0
@@ -42,7 +44,7 @@ class Server(uvicorn.Server):
                 async with asyncio.timeout(DRAIN_GRACE):
                     await self.drain()
             except TimeoutError:
-                uvicorn.server.logger.warning("sockets were not drained within %g s", DRAIN_GRACE)
+                log.warning("sockets were not drained within %g s", DRAIN_GRACE)
         await super().shutdown(sockets)
 
 
@@ -50,9 +52,9 @@ def serve(env: Env, host: str, port: int, listener: int | None = None) -> int:
     """Serve until SIGTERM or Ctrl-C.  Returns the exit code.  `listener`: descriptor of a socket that listens already."""
     if listener is None and env.web_processes > 1:
         return asyncio.run(_several(env, host, port))
-    from asgi_app import asgi
+    from asgi_app import asgi  # only now: it is the root of everything, and brings Django with it
 
-    server = Server(_config(env, host, port))
+    server = Server(_config(env, asgi.application, host, port))
     server.drain = getattr(asgi, "drain", None)
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn sends itself the signal again when it is done; a default handler would turn a clean end into code -15
@@ -61,9 +63,9 @@ def serve(env: Env, host: str, port: int, listener: int | None = None) -> int:
     return 0 if server.started else STARTUP_FAILURE
 
 
-def _config(env: Env, host: str, port: int) -> uvicorn.Config:
+def _config(env: Env, application: Any, host: str, port: int) -> uvicorn.Config:
     return uvicorn.Config(
-        "asgi_app.asgi:application",
+        application,
         host=host,
         port=port,
         lifespan="on",
@@ -90,7 +92,7 @@ async def _several(env: Env, host: str, port: int) -> int:
             Part(name=f"web-{number}", command=command, grace=GRACE, fatal_code=STARTUP_FAILURE, pass_fds=(listening.fileno(),))
             for number in range(1, env.web_processes + 1)
         ]
-        keepers = [Keeper(part, lifeline.environ(), None, _say) for part in parts]
+        keepers = [Keeper(part, os.environ, None, log.warning) for part in parts]
         for keeper in keepers:
             keeper.settled = True
             keeper.start()
@@ -100,3 +102,8 @@ async def _several(env: Env, host: str, port: int) -> int:
         wait.cancel()
     await asyncio.gather(*(keeper.stop(hurry) for keeper in keepers))
     return 0 if stop.is_set() else STARTUP_FAILURE
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    return socket.create_server(address[:2], family=family, backlog=2048)

@@ -1,8 +1,8 @@
 """One topic as this process knows it: the newest value, the signals since, and who holds a subscription.
 
-Pure state: no event loop, no store.  Two sources feed it, live publications and reads, and they may overtake each other.
-Invariants: within an epoch the position never goes back; a signal older than the newest value is never handed out; what
-a subscription still has to be told is found by reference, so that a slow holder costs a flag and no queue.
+Pure state: no event loop, no store.  Two sources feed it, live publications and reads, and they may overtake each
+other.  Invariants: within an epoch the position never goes back; a signal older than the newest value is never handed
+out; what a subscription still has to be told is found by reference, so that a slow holder costs a flag and no queue.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from cache_layer.position import Position
 
 #: Epochs a channel has left and remembers: a publication of one of them comes late and is worth nothing.
 _RETIRED = 4
+_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 #: Seconds after a failure until a watched value is tried again, where the error does not say.
 RETRY = 5.0
 
@@ -30,8 +31,8 @@ class News:
     def __init__(self, kind: str, payload: bytes, position: Position | None, order: int) -> None:
         #: value, progress, error or stale.
         self.kind = kind
-        #: Compact JSON.
-        self.payload = payload
+        #: JSON without raw newlines, which separate frames and events; in JSON they are blanks outside of strings.
+        self.payload = payload if not (b"\n" in payload or b"\r" in payload) else payload.translate(_ONE_LINE)
         #: Of a value; None for a signal.
         self.position = position
         #: Number of this event in its channel.
@@ -125,7 +126,7 @@ class Channel:
 
     def published(self, position: Position, payload: bytes, *, fresh: float, now: float) -> bool:
         """A value was just stored and is fresh for `fresh` seconds.  True: there is something to tell."""
-        if self.position is not None and self._outdated(position):
+        if self._outdated(position):
             return False
         self._live += 1
         changed = self._accept(position, payload)
@@ -133,7 +134,8 @@ class Channel:
         return changed
 
     def _outdated(self, position: Position) -> bool:
-        assert self.position is not None
+        if self.position is None:
+            return False
         if position.epoch != self.position.epoch:
             return position.epoch in self._retired
         return position.offset < self.position.offset

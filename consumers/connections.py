@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from typing import Protocol
 
 #: Connections ended at once while draining, and the seconds between two such batches: whoever comes back lands on the
@@ -31,6 +32,8 @@ class Connections:
         self._open: dict[Connection, str | None] = {}
         self._of_principal: Counter[str] = Counter()
         self.draining = False
+        self._empty = asyncio.Event()
+        self._empty.set()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -40,6 +43,7 @@ class Connections:
         if self.draining or len(self._open) >= self._limit:
             return False
         self._open[connection] = None
+        self._empty.clear()
         return True
 
     def identify(self, connection: Connection, user_id: str | None) -> bool:
@@ -59,8 +63,10 @@ class Connections:
             self._of_principal[user_id] -= 1
             if not self._of_principal[user_id]:
                 del self._of_principal[user_id]
+        if not self._open:
+            self._empty.set()
 
-    async def drain(self, within: float = 10.0) -> None:
+    async def drain(self, within: float = 5.0) -> None:
         """Admit nobody any more, end all in batches, and return when they are gone, after `within` seconds at most."""
         self.draining = True
         waiting = list(self._open)
@@ -70,6 +76,6 @@ class Connections:
                 if connection in self._open:
                     connection.drain()
             await asyncio.sleep(pause)
-        deadline = asyncio.get_running_loop().time() + within / 2
-        while self._open and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.02)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within / 2):
+                await self._empty.wait()

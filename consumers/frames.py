@@ -1,7 +1,7 @@
 """The wire: text frames of the Centrifuge client protocol v2 (JSON), and its tables of codes.
 
-Pure bytes and text, no socket.  Invariants: text that is not a frame of the protocol raises `BadFrame` and nothing else;
-no frame made here is empty or holds a raw newline, so frames may be joined by newlines.
+Pure bytes and text, no socket.  Invariants: text that is not a frame of the protocol raises `BadFrame` and nothing
+else; no frame made here is empty or holds a raw newline, so frames may be joined by newlines.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Code:
     number: int
     #: Never empty: the JavaScript client reads a terminal close code only beside a reason that is text and no JSON.
     reason: str
-    #: The client tries again by itself: an error is temporary, an unsubscribed one resubscribes, a closed one reconnects.
+    #: The client tries again by itself: after an error the command, after an unsubscribe or a close the whole of it.
     again: bool
 
 
@@ -155,17 +155,17 @@ def _command(line: str) -> Command:
     return command
 
 
-def reply(id: int, method: str, result: dict[str, Any] | None = None) -> str:
+def reply(command_id: int, method: str, result: dict[str, Any] | None = None) -> str:
     """A successful reply; the method's object is always there, even when empty."""
-    return _text({"id": id, method: result or {}})
+    return _text({"id": command_id, method: result or {}})
 
 
-def error_reply(id: int, code: Code, message: str | None = None) -> str:
+def error_reply(command_id: int, code: Code, message: str | None = None) -> str:
     """A refusal, with the code's own text unless a better one is given."""
     error: dict[str, Any] = {"code": code.number, "message": message or code.reason}
     if code.again:
         error["temporary"] = True
-    return _text({"id": id, "error": error})
+    return _text({"id": command_id, "error": error})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +182,7 @@ class Subscribed:
     data: dict[str, Any]
 
 
-def subscribe_reply(id: int, result: Subscribed) -> str:
+def subscribe_reply(command_id: int, result: Subscribed) -> str:
     """Always recoverable and positioned: stock applications do not ask, and rely on it."""
     body: dict[str, Any] = {"recoverable": True, "positioned": True, "epoch": result.position.epoch}
     if result.position.offset:
@@ -194,12 +194,12 @@ def subscribe_reply(id: int, result: Subscribed) -> str:
     if result.publication is not None:
         payload, offset = result.publication
         body["publications"] = [{"data": msgspec.Raw(payload), "offset": offset}]
-    return _text({"id": id, "subscribe": {**body, "data": result.data}})
+    return _text({"id": command_id, "subscribe": {**body, "data": result.data}})
 
 
-def rpc_reply(id: int, data: bytes) -> str:
+def rpc_reply(command_id: int, data: bytes) -> str:
     """The result of an rpc; `data` is compact JSON."""
-    return (b'{"id":%d,"rpc":{"data":%b}}' % (id, data)).decode()
+    return (b'{"id":%d,"rpc":{"data":%b}}' % (command_id, data)).decode()
 
 
 def push_value(channel: str, payload: bytes, offset: int) -> str:

@@ -1,8 +1,8 @@
 """This process's fan-out: one subscription to the store per topic, shared by all who follow it here.
 
-Invariants: a channel is subscribed, and the store has confirmed it, before its snapshot is read, so nothing falls between
-the two; whatever may have been missed is read again once per channel, not once per subscriber; there is one timer per
-channel, and no holder can slow another one down.
+Invariants: a channel is subscribed, and the store has confirmed it, before its snapshot is read, so nothing falls
+between the two; whatever may have been missed is read again once per channel, not once per subscriber; there is one
+timer per channel, and no holder can slow another one down.
 """
 
 from __future__ import annotations
@@ -123,10 +123,10 @@ class Hub:
     def leave(self, subscription: Subscription) -> None:
         """Stop following; may be called twice."""
         line = subscription.channel
-        assert isinstance(line, _Line)
         line.subscriptions.pop(subscription, None)
-        line.sources.pop(id(subscription.source), None)
-        self._keep_or_end(line)
+        if isinstance(line, _Line):
+            line.sources.pop(id(subscription.source), None)
+            self._keep_or_end(line)
 
     def _keep_or_end(self, line: _Line) -> None:
         if line.end is not None:
@@ -209,7 +209,7 @@ class Hub:
         return line.suspect
 
     async def _snapshot(self, line: _Line) -> Snapshot:
-        """Read through any of the line's sources; a principal who lost access loses the subscription, not the others."""
+        """Read through any of the line's sources: who lost access loses the subscription, and the others go on."""
         while True:
             source = next(iter(line.sources.values()), line.source)
             try:
@@ -258,9 +258,11 @@ class Hub:
             return line.retry_after + random.uniform(0.0, 0.5) if watched else None
         if line.waiting:
             return random.uniform(*LOOK_AGAIN) if watched or line.job is not None else None
-        left = line.fresh_until - now
-        # A value fresh for ever (or for days) needs no timer soon; the loop's clock would not take infinity.
-        return min(86_400.0, max(0.2, left) + random.uniform(0.0, min(0.5, 0.05 + 0.1 * max(0.0, left)))) if watched else None
+        if not watched:
+            return None
+        # A little late rather than early, or the value would still be found fresh.  The loop's clock takes no infinity.
+        left = min(86_400.0, max(0.2, line.fresh_until - now))
+        return left + random.uniform(0.05, min(0.5, 0.05 + 0.1 * left))
 
     # What the feed says
 

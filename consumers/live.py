@@ -1,8 +1,8 @@
 """The websocket: moves frames between socket, session and hub, and decides nothing.
 
-Invariants: the handshake is always accepted and refusals are said on the open socket, with a code and its reason, because
-clients retry a refused handshake for ever; a frame costs neither a thread nor the channel layer; whatever ends the
-connection, its subscriptions, tasks and counts are gone when `__call__` returns.
+Invariants: the handshake is always accepted and refusals are said on the open socket, with a code and its reason,
+because clients retry a refused handshake for ever; a frame costs neither a thread nor the channel layer; whatever ends
+the connection, its subscriptions, tasks and counts are gone when `__call__` returns.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from channels.exceptions import StopConsumer
 
 from asgi_app import access, reading, tokens
 from asgi_app.env import env
-from asgi_app.errors import MillpondError, Unauthenticated
+from asgi_app.errors import Unauthenticated, from_problem
 from asgi_app.registry import Principal
-from asgi_app.topics import Snapshot, open_topic
+from asgi_app.topics import open_topic
+from cache_layer.position import Position
 from consumers import frames, session
 from consumers.channel import News, Subscription
 from consumers.frames import Closes, Code, Errors
@@ -55,6 +56,7 @@ class LiveConsumer(AsyncConsumer):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection until it ends, in one task and without the channel layer."""
         self.scope, self.base_send = scope, send
+        self._send: Callable[[dict[str, Any]], Awaitable[None]] = send
         self._receiving = asyncio.current_task()
         self._given_up = False
         self._hub: Hub = hub()
@@ -62,6 +64,7 @@ class LiveConsumer(AsyncConsumer):
         self._calm = asyncio.Event()
         self._calm.set()
         self._timer: asyncio.TimerHandle | None = None
+        self._armed_for: float | None = None
         self._principal = Principal.public()
         self._subject: str | None = None
         self._subscriptions: dict[str, Subscription] = {}
@@ -90,7 +93,7 @@ class LiveConsumer(AsyncConsumer):
         """Accept, and say what is wrong on the open socket."""
         offered = self.scope.get("subprotocols") or []
         chosen = next((name for name in offered if name in (_JSON, _PROTOBUF)), None)
-        await self.base_send({"type": "websocket.accept", "subprotocol": chosen})
+        await self._send({"type": "websocket.accept", "subprotocol": chosen})
         self._arm()
         if self._hub.connections.draining:
             self.close(Closes.SHUTDOWN)
@@ -166,15 +169,23 @@ class LiveConsumer(AsyncConsumer):
 
     def _arm(self) -> None:
         """Keep the one timer of the connection at the session's next deadline."""
-        deadline, now = self._session.next_deadline, time.monotonic()
+        deadline = self._session.next_deadline
+        if deadline == self._armed_for:
+            return
+        self._disarm()
+        self._armed_for = deadline
+        if deadline is not None:
+            delay = max(0.0, deadline - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+
+    def _disarm(self) -> None:
+        self._armed_for = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if deadline is not None:
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, deadline - now), self._tick)
 
     def _tick(self) -> None:
-        self._timer = None
+        self._disarm()
         self._do(self._session.tick(time.monotonic()))
 
     # Commands that need the outside
@@ -241,7 +252,7 @@ class LiveConsumer(AsyncConsumer):
                 return
             async with asyncio.timeout(_ANSWER_WITHIN):
                 answer = await method(_topic_of(call.data), self._principal)
-        except _BadBody as error:
+        except _BadBodyError as error:
             self._do(self._session.call_failed(call.id, Errors.BAD_REQUEST, str(error)))
         except Exception as error:
             self._do(self._session.call_failed(call.id, *refusal(error)))
@@ -265,7 +276,7 @@ class LiveConsumer(AsyncConsumer):
     # The end
 
     async def _write(self, text: str) -> None:
-        await self.base_send({"type": "websocket.send", "text": text})
+        await self._send({"type": "websocket.send", "text": text})
 
     def _stalled(self) -> None:
         self.close(Closes.SLOW)
@@ -273,7 +284,7 @@ class LiveConsumer(AsyncConsumer):
     def _end(self, code: Code) -> None:
         self._forget_all()
         message = {"type": "websocket.close", "code": code.number, "reason": code.reason}
-        self._writer.finish(lambda: self.base_send(message), gone=self._give_up)
+        self._writer.finish(lambda: self._send(message), gone=self._give_up)
         self._calm.set()
 
     def _give_up(self) -> None:
@@ -289,9 +300,7 @@ class LiveConsumer(AsyncConsumer):
                 task.cancel()
         for channel in tuple(self._subscriptions):
             self._leave(channel)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._disarm()
 
     async def _clean_up(self) -> None:
         self._session.close(Closes.SERVER_ERROR)
@@ -301,20 +310,20 @@ class LiveConsumer(AsyncConsumer):
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-class _BadBody(Exception):
+class _BadBodyError(Exception):
     """The data of an rpc is not what its method takes."""
 
 
 def _topic_of(data: Any) -> str:
     if isinstance(data, dict) and set(data) == {"topic"} and isinstance(data["topic"], str):
         return data["topic"]
-    raise _BadBody('the data of this method is {"topic": "..."}')
+    raise _BadBodyError('the data of this method is {"topic": "..."}')
 
 
 async def _read(topic: str, principal: Principal) -> bytes:
     snapshot = await (await open_topic(topic, principal)).read()
     if snapshot.state == "failed" and snapshot.payload is None:
-        raise _Failed(snapshot)
+        raise from_problem(snapshot.error or {})
     position = snapshot.position
     head = {"state": _shown(snapshot.state, snapshot.payload), "age": round(snapshot.age, 3), "job": snapshot.job}
     payload = None if snapshot.payload is None else msgspec.Raw(snapshot.payload)
@@ -328,21 +337,11 @@ async def _refresh_topic(topic: str, principal: Principal) -> bytes:
 _METHODS: dict[str, Callable[[str, Principal], Awaitable[bytes]]] = {"read": _read, "refresh": _refresh_topic}
 
 
-class _Failed(MillpondError):
-    """There is no value because its computation failed; temporary, as a retry starts a new one."""
-
-    retryable = True
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        super().__init__(str((snapshot.error or {}).get("detail", "")))
-
-
 def _held(subscription: Subscription, value: News | None) -> session.Held:
     channel = subscription.channel
-    assert channel.position is not None, "a joined channel has been read"
     payload = value.payload if value is not None else None
     return session.Held(
-        position=channel.position,
+        position=channel.position or Position("0", 0),
         payload=payload,
         state=_shown(channel.state, payload),
         age=channel.age(time.monotonic()),

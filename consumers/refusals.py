@@ -27,7 +27,7 @@ def refusal(error: Exception) -> tuple[Code, str | None]:
             return Errors.TOO_MANY_REQUESTS, None
         case StoreUnavailable() | TimeoutError():
             return Errors.INTERNAL, None
-        case MillpondError() if error.retryable:
-            return Errors.INTERNAL, None
+        case MillpondError() if error.status != 500:
+            return Errors.INTERNAL, error.detail
     log.error("a command failed", exc_info=error)
     return Errors.INTERNAL, None

@@ -279,18 +279,18 @@ class Session:
         pending.waiting.append(command)
         return True
 
-    def _call(self, id: int, rpc: frames.Rpc) -> list[Effect]:
+    def _call(self, command_id: int, rpc: frames.Rpc) -> list[Effect]:
         if self._calls >= CALLS:
-            return [self._error(id, Errors.TOO_MANY_REQUESTS)]
+            return [self._error(command_id, Errors.TOO_MANY_REQUESTS)]
         self._calls += 1
-        return [Call(id, rpc.method, rpc.data)]
+        return [Call(command_id, rpc.method, rpc.data)]
 
-    def _refresh(self, id: int, token: str) -> list[Effect]:
+    def _refresh(self, command_id: int, token: str) -> list[Effect]:
         if not token:
             return self.close(Closes.BAD_REQUEST)
         if not self._refreshable:
-            return [self._error(id, Errors.NOT_AVAILABLE)]
-        return [Refresh(id, token)]
+            return [self._error(command_id, Errors.NOT_AVAILABLE)]
+        return [Refresh(command_id, token)]
 
     # What the outside answers
 
@@ -311,7 +311,7 @@ class Session:
         return effects
 
     def refused(self, code: Code) -> list[Effect]:
-        """The connect is answered with an error: the connection is of no use any more, the rest of its frame is dropped."""
+        """The connect is answered with an error: the connection is of no use any more, what followed is dropped."""
         if self._state is not _State.AUTHENTICATING:
             return []
         self._state = _State.REFUSED
@@ -325,8 +325,8 @@ class Session:
             return []
         self._subscriptions[channel] = None
         result = answer(pending.command.subscribe, held)
-        id = pending.command.id
-        return [Send(lambda: frames.subscribe_reply(id, result)), *self._go_on(pending)]
+        command_id = pending.command.id
+        return [Send(lambda: frames.subscribe_reply(command_id, result)), *self._go_on(pending)]
 
     def subscribe_failed(self, channel: str, code: Code, message: str | None = None) -> list[Effect]:
         """The subscription is refused."""
@@ -345,26 +345,28 @@ class Session:
             effects += self._perform(pending.waiting.popleft())
         return effects
 
-    def answered(self, id: int, data: bytes) -> list[Effect]:
+    def answered(self, command_id: int, data: bytes) -> list[Effect]:
         """The result of a `Call`, as JSON text."""
         self._calls -= 1
-        return [] if self.closed else [Send(lambda: frames.rpc_reply(id, data))]
+        return [] if self.closed else [Send(lambda: frames.rpc_reply(command_id, data))]
 
-    def call_failed(self, id: int, code: Code, message: str | None = None) -> list[Effect]:
+    def call_failed(self, command_id: int, code: Code, message: str | None = None) -> list[Effect]:
         """A `Call` is refused."""
         self._calls -= 1
-        return [] if self.closed else [self._error(id, code, message)]
+        return [] if self.closed else [self._error(command_id, code, message)]
 
-    def refreshed(self, id: int, *, expires_in: float | None, now: float) -> list[Effect]:
+    def refreshed(self, command_id: int, *, expires_in: float | None, now: float) -> list[Effect]:
         """The new token holds."""
         if self.closed:
             return []
         lifetime = self._lifetime(expires_in, now)
-        return [Send(frames.reply(id, "refresh", {"client": self.client, "version": self._version, **lifetime}))]
+        return [
+            Send(frames.reply(command_id, "refresh", {"client": self.client, "version": self._version, **lifetime}))
+        ]
 
-    def refresh_failed(self, id: int, code: Code) -> list[Effect]:
+    def refresh_failed(self, command_id: int, code: Code) -> list[Effect]:
         """The new token could not be looked at."""
-        return [] if self.closed else [self._error(id, code)]
+        return [] if self.closed else [self._error(command_id, code)]
 
     def expelled(self, channel: str, code: Code) -> list[Effect]:
         """The server ended a subscription."""
@@ -417,8 +419,8 @@ class Session:
         return {"expires": True, "ttl": max(1, int(expires_in))}
 
     @staticmethod
-    def _error(id: int, code: Code, message: str | None = None) -> Send:
-        return Send(frames.error_reply(id, code, message))
+    def _error(command_id: int, code: Code, message: str | None = None) -> Send:
+        return Send(frames.error_reply(command_id, code, message))
 
 
 def answer(wanted: frames.Subscribe, held: Held) -> frames.Subscribed:

@@ -10,6 +10,8 @@ Layout, little-endian, LZMA-compressed (.xz): one line of JSON (rows, airports),
 Flights are ordered by scheduled departure, so that the minutes, kept as differences, compress well.
 """
 
+from __future__ import annotations
+
 import csv
 import hashlib
 import json
@@ -108,7 +110,7 @@ def _named(names: Sequence[str], codes: Iterable[int]) -> Iterator[str]:
     return (names[code] for code in codes)
 
 
-def _little_endian(column: "array[int]") -> "array[int]":
+def _little_endian(column: array[int]) -> array[int]:
     if sys.byteorder == "big":
         column.byteswap()
     return column

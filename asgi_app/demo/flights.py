@@ -1,5 +1,7 @@
 """The questions the demo asks of the flights: plain ORM aggregation over one period of one table."""
 
+from __future__ import annotations
+
 import csv
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,7 +29,7 @@ class Period:
     end: datetime
 
     @classmethod
-    def of(cls, month: int) -> "Period":
+    def of(cls, month: int) -> Period:
         """That month of 2013; for 0, the replay's today and the 30 days before it, up to the replay's clock."""
         if month == 0:
             now = ReplayClock.current().now
@@ -35,7 +37,7 @@ class Period:
         start = datetime(2013, month, 1, tzinfo=UTC)
         return cls(start, (start + timedelta(days=31)).replace(day=1))
 
-    def flights(self, *, carrier: str = "all", origin: str = "all") -> "QuerySet[Flight]":
+    def flights(self, *, carrier: str = "all", origin: str = "all") -> QuerySet[Flight]:
         """What was scheduled to depart in this period."""
         flights = Flight.objects.filter(departs__gte=self.start, departs__lt=self.end)
         if carrier != "all":
@@ -61,7 +63,7 @@ def airlines() -> dict[str, str]:
         return {row["carrier"]: row["name"] for row in csv.DictReader(file)}
 
 
-def delays(flights: "QuerySet[Flight]", *by: str) -> list[Row]:
+def delays(flights: QuerySet[Flight], *by: str) -> list[Row]:
     """Number, mean delay in minutes and share of late departures of the flights that left, per group, sorted by it."""
     groups = (
         flights.filter(delay__isnull=False)
@@ -80,7 +82,7 @@ def delays(flights: "QuerySet[Flight]", *by: str) -> list[Row]:
     ]
 
 
-def cancellations(flights: "QuerySet[Flight]") -> list[Row]:
+def cancellations(flights: QuerySet[Flight]) -> list[Row]:
     """Number of scheduled and of cancelled flights per day."""
     days = (
         flights.values("day")
@@ -90,18 +92,21 @@ def cancellations(flights: "QuerySet[Flight]") -> list[Row]:
     return [day | {"day": day["day"].isoformat()} for day in days]
 
 
-def delays_of_each_carrier(flights: "QuerySet[Flight]") -> dict[str, list[int]]:
+def delays_of_each_carrier(flights: QuerySet[Flight]) -> dict[str, list[int]]:
     """Carrier -> the delay in minutes of every flight that left, in the order of departure, if these are enough."""
     found: dict[str, list[int]] = {}
-    rows = flights.filter(delay__isnull=False).order_by("departs", "origin", "number")
-    for carrier, delay in rows.values_list("carrier", "delay"):
-        found.setdefault(carrier, []).append(delay)
+    in_order = flights.order_by("departs", "origin", "number")
+    for carrier, delay in in_order.values_list("carrier", "delay"):
+        if delay is not None:
+            found.setdefault(carrier, []).append(delay)
     return {carrier: delays for carrier, delays in sorted(found.items()) if len(delays) >= ENOUGH}
 
 
 def latest(now: datetime, count: int) -> list[Row]:
     """The last replayed departures before `now`, newest first."""
-    flights = Flight.objects.filter(departs__gte=REPLAY_START, departs__lt=now).order_by("-departs", "-pk")[:count]
+    departed = Flight.objects.filter(departs__gte=REPLAY_START, departs__lt=now)
+    # The order of the unique index: the last few are its end, and nothing is sorted.
+    newest_first = departed.order_by("-departs", "-origin", "-carrier", "-number")
     return [
         {
             "time": iso(flight.departs),
@@ -112,7 +117,7 @@ def latest(now: datetime, count: int) -> list[Row]:
             "delay": flight.delay,
             "cancelled": flight.delay is None,
         }
-        for flight in flights
+        for flight in newest_first[:count]
     ]
 
 

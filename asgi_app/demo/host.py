@@ -77,10 +77,10 @@ def role_of(command: Sequence[str], parent: str | None) -> str | None:
 
 
 def _search() -> list[tuple[str, psutil.Process]]:
-    """The processes of all Millponds on this machine, parents before children, with their roles."""
+    """The processes of all Millponds on this machine, with their roles."""
     running = list(psutil.process_iter(["pid", "ppid", "cmdline"]))
     roles: dict[int, str] = {}
-    for _ in "parents", "children":
+    for _ in range(2):  # once more for children whose number is lower than their parent's
         for process in running:
             role = role_of(process.info["cmdline"] or (), roles.get(process.info["ppid"]))
             if role:

@@ -4,6 +4,8 @@ Times are New York's wall clock, as on the boards of its airports, stored as if 
 zones.  `ReplayClock.ticked_at` alone is real time.
 """
 
+from __future__ import annotations
+
 from datetime import UTC, datetime
 
 from django.db import models
@@ -53,6 +55,6 @@ class ReplayClock(models.Model):
         return f"{self.now:%Y-%m-%d %H:%M} at {self.speed}x"
 
     @classmethod
-    def current(cls) -> "ReplayClock":
+    def current(cls) -> ReplayClock:
         """The clock; before the archive is loaded, one that stands at the start of the replay."""
         return cls.objects.first() or cls(speed=0)

@@ -33,14 +33,14 @@ invalidate_on(ReplayClock, tags=("flights",))
 @resource("flights.clock", tags=("flights",), refresh="watched")
 def clock() -> Table:
     """What time it is in the replay, and how much of it there is."""
-    clock = ReplayClock.current()
+    current = ReplayClock.current()
     return {
-        "now": flights.iso(clock.now),
+        "now": flights.iso(current.now),
         "started": flights.iso(REPLAY_START),
-        "speed": clock.speed,
+        "speed": current.speed,
         "flights": Flight.objects.count(),
         "replayed": Flight.objects.filter(departs__gte=REPLAY_START).count(),
-        "paused": clock.speed == 0,
+        "paused": current.speed == 0,
     }
 
 
@@ -105,12 +105,12 @@ async def metrics() -> Table:
 
 
 @action("demo.replay", schedule=2, retries=0, time_limit=30)
-def replay_on() -> Table:
+def let_depart() -> Table:
     """Let the flights of 2013 depart again whose time has come in the replay."""
     return replay.tick(timezone.now())._asdict()
 
 
 @action("demo.speed", retries=0)
-def speed(speed: Speed = DEFAULT_SPEED) -> None:
+def set_speed(speed: Speed = DEFAULT_SPEED) -> None:
     """Let the replay run faster or slower than its 600 simulated seconds per second."""
     replay.set_speed(speed, timezone.now())

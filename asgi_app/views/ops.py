@@ -35,7 +35,7 @@ async def readyz(request: HttpRequest) -> HttpResponse:
         "scheduler": lambda: _role("scheduler"),
     }
     found = await asyncio.gather(*(_bounded(part) for part in parts.values()))
-    checks = {name: {"ok": not wrong, **({"error": wrong} if wrong else {})} for name, wrong in zip(parts, found, strict=True)}
+    checks = {name: _check(wrong) for name, wrong in zip(parts, found, strict=True)}
     if node.draining:
         status = "draining"
     else:
@@ -44,6 +44,10 @@ async def readyz(request: HttpRequest) -> HttpResponse:
     if status != "ready":
         response["Retry-After"] = "2"
     return response
+
+
+def _check(wrong: str) -> dict[str, str]:
+    return {"status": "failed", "detail": wrong} if wrong else {"status": "ok"}
 
 
 async def _bounded(part: Callable[[], Awaitable[str]]) -> str:

@@ -5,7 +5,7 @@
 import { el } from "./dom.js";
 
 const uPlot = globalThis.uPlot;
-const NAMES = ["ink-soft", "line", "surface", "mark-flights", "mark-delay", "mark-cancelled", "mark-grid", "accent"];
+const NAMES = ["ink-soft", "accent", "warn", "mark-flights", "mark-delay", "mark-cancelled", "mark-grid"];
 
 /** The colours of the theme as the browser resolves them. */
 function readColours() {
@@ -18,6 +18,8 @@ function readColours() {
   probe.remove();
   return colours;
 }
+
+const tick = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 
 /** The same colour, let through. */
 export const faded = (colour, opacity) => colour.replace(/^rgba?\((.*?)\)$/, (_, parts) => `rgba(${parts.split(",").slice(0, 3)},${opacity})`);
@@ -66,17 +68,22 @@ export class Chart {
 
 const COMMON = { legend: { show: false }, cursor: { drag: { x: false, y: false }, y: false, points: { size: 7 } }, tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC") };
 
+/** The axis of hours or days below a chart; `label(value)` is the text of a split. */
+export function bottomAxis(colours, label, space) {
+  return axis(colours, { size: 28, space, grid: { show: false }, values: (_, splits) => splits.map(label) });
+}
+
 /** An axis in the page's type and colours. */
-export function axis(colours, options = {}) {
+function axis(colours, options = {}) {
   const font = `11px ${getComputedStyle(document.body).fontFamily}`;
   const line = { stroke: colours["mark-grid"], width: 1 };
   return { stroke: colours["ink-soft"], font, grid: line, ticks: { ...line, size: 4 }, gap: 4, ...options };
 }
 
-/** A y axis, with its unit. */
-export function sideAxis(colours, scale, label, side = 3) {
-  const font = `11px ${getComputedStyle(document.body).fontFamily}`;
-  return axis(colours, { scale, side, size: 38, space: 34, label, labelSize: 16, labelGap: 0, labelFont: font, ...(side === 1 ? { grid: { show: false } } : {}) });
+/** A y axis at the left, or at the right: without lines then, and without the numbers below 0 that only align it. */
+export function sideAxis(colours, scale, stroke, right = false) {
+  const values = (_, splits) => splits.map((split) => (split < 0 && !right ? "" : tick.format(split)));
+  return axis(colours, { scale, stroke, side: right ? 1 : 3, size: 42, space: 34, values, ...(right ? { grid: { show: false } } : {}) });
 }
 
 export const bars = (colour, options = {}) => ({ paths: uPlot.paths.bars({ size: [0.72, 60], radius: 0.12 }), fill: colour, stroke: colour, width: 0, points: { show: false }, ...options });
@@ -87,6 +94,20 @@ export const barScale = (step, time) => ({ time, range: (_, low, high) => [low -
 
 /** A scale from 0 (or below, if the numbers are) to a little above the largest. */
 export const fromZero = { range: (_, low, high) => [Math.min(0, (low ?? 0) * 1.1), Math.max(1, (high ?? 1) * 1.08)] };
+
+/** Two scales whose zeros lie on one line, however far below 0 the second goes: `read()` are its numbers now. */
+export function sharedZero(read) {
+  const bounds = () => {
+    const numbers = read().filter((value) => Number.isFinite(value));
+    return [Math.min(0, ...numbers) * 1.1, Math.max(1, ...numbers) * 1.08];
+  };
+  const first = (_, __, most) => {
+    const [low, high] = bounds();
+    const top = Math.max(1, (most ?? 1) * 1.08);
+    return [(top * low) / high, top];
+  };
+  return [{ range: first }, { range: bounds }];
+}
 
 /** A box that follows the pointer: `lines(index)` are its texts. */
 export function tip(lines) {

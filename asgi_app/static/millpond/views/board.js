@@ -1,6 +1,6 @@
 /* The replay's clock, the departures board, and the last 24 hours: flights.clock and flights.board. */
 
-import { axis, barScale, bars, Chart, fromZero, line, sideAxis, tip } from "../chart.js";
+import { barScale, bars, bottomAxis, Chart, line, sharedZero, sideAxis, tip } from "../chart.js";
 import { el, setText } from "../dom.js";
 import { count, minutes, moment, timeOfDay, wallClock } from "../format.js";
 import { Table } from "../table.js";
@@ -19,8 +19,8 @@ export function clockView(body) {
       setText(speed, value.paused || !value.speed ? "paused" : `×${count(value.speed)}`);
     },
     note({ flights, replayed }) {
-      const part = flights ? ` ${count(replayed)} of ${count(flights)} flights so far.` : "";
-      return `Departures from New York, a replay of 2013; not live data.${part}`;
+      const part = flights ? `; ${count(replayed)} of ${count(flights)} flights` : "";
+      return `New York departures, a replay of 2013; not live data${part}`;
     },
   };
 }
@@ -64,11 +64,12 @@ export function boardView(body) {
 
 export function hoursView(body) {
   const host = el("div");
-  const fill = stage(body, keys(["", "flights per hour"], ["key--delay", "mean departure delay, minutes"]), host);
+  const fill = stage(body, keys(["", "flights per hour (left)"], ["key--delay", "mean delay in minutes (right)"]), host);
   let rows = [];
-  const chart = new Chart(host, 285, (colours) => ({
-    scales: { x: barScale(HOUR, true), flights: fromZero, delay: fromZero },
-    axes: [axis(colours, { values: (_, splits) => splits.map((split) => timeOfDay(split)), space: 48, grid: { show: false } }), sideAxis(colours, "flights", "flights"), sideAxis(colours, "delay", "minutes", 1)],
+  const [flights, delay] = sharedZero(() => rows.map((row) => row.delay));
+  const chart = new Chart(host, 300, (colours) => ({
+    scales: { x: barScale(HOUR, true), flights, delay },
+    axes: [bottomAxis(colours, timeOfDay, 48), sideAxis(colours, "flights", colours.accent), sideAxis(colours, "delay", colours.warn, true)],
     series: [{}, bars(colours["mark-flights"], { scale: "flights" }), line(colours["mark-delay"], { scale: "delay" })],
     plugins: [tip((index) => [moment(wallClock(rows[index].hour)), `${count(rows[index].flights)} flights`, `mean delay ${minutes(rows[index].delay)}`])],
   }));

@@ -1,6 +1,6 @@
 /* The reports that follow the filters: by carrier, hour, route and day, and how sure the means are. */
 
-import { axis, barScale, bars, Chart, fromZero, line, sideAxis, tip } from "../chart.js";
+import { barScale, bars, bottomAxis, Chart, fromZero, line, sharedZero, sideAxis, tip } from "../chart.js";
 import { el, setText } from "../dom.js";
 import { count, dayAndMonth, decimal, minutes, share, wallClock } from "../format.js";
 import { at, drawBar, drawWhisker, extent, Table } from "../table.js";
@@ -13,11 +13,11 @@ const means = (rows) => extent(rows.map((row) => row.mean));
 /** `chosen()` is the carrier the filters name: its row is marked, as this report shows all of them. */
 export function carriersView(body, chosen) {
   const columns = [
-    { label: "Carrier", head: true, class: "name", text: (row) => row.name ?? row.carrier },
+    { label: "Carrier", head: true, class: "name", text: (row) => row.name || row.carrier },
     { label: "", class: "wide", draw: (cell, row, scale) => drawBar(cell, row.mean, scale) },
     { label: "Mean, min", class: "number", text: (row) => decimal(row.mean) },
     { label: "Late", class: "number soft", text: (row) => share(row.p_late) },
-    { label: "Flights", class: "number soft", text: (row) => count(row.flights) },
+    { label: "Flights", class: "number soft extra", text: (row) => count(row.flights) },
   ];
   const table = new Table(columns, { key: (row) => row.carrier, caption: "Mean departure delay by carrier; late means more than 15 minutes", scale: means });
   const fill = stage(body, el("div", { class: "scroll" }, table.element));
@@ -36,11 +36,12 @@ export function carriersView(body, chosen) {
 
 export function hourlyView(body) {
   const host = el("div");
-  const fill = stage(body, keys(["key--bar-delay", "mean departure delay, minutes"], ["", "flights"]), host);
+  const fill = stage(body, keys(["key--bar-delay", "mean delay in minutes (right)"], ["key--line", "flights (left)"]), host);
   let rows = [];
-  const chart = new Chart(host, 270, (colours) => ({
-    scales: { x: barScale(1, false), delay: fromZero, flights: fromZero },
-    axes: [axis(colours, { values: (_, splits) => splits.map((split) => (Number.isInteger(split) ? two(split) : "")), space: 34, grid: { show: false } }), sideAxis(colours, "delay", "minutes"), sideAxis(colours, "flights", "flights", 1)],
+  const [flights, delay] = sharedZero(() => rows.map((row) => row.mean));
+  const chart = new Chart(host, 210, (colours) => ({
+    scales: { x: barScale(1, false), delay, flights },
+    axes: [bottomAxis(colours, (hour) => (Number.isInteger(hour) ? two(hour) : ""), 34), sideAxis(colours, "flights", colours.accent), sideAxis(colours, "delay", colours.warn, true)],
     series: [{}, bars(colours["mark-delay"], { scale: "delay" }), line(colours["mark-flights"], { scale: "flights" })],
     plugins: [tip((index) => [`${two(rows[index].hour)}:00 to ${two(rows[index].hour)}:59`, `mean delay ${minutes(rows[index].mean)}`, `${share(rows[index].p_late)} late`, `${count(rows[index].flights)} flights`])],
   }));
@@ -58,11 +59,11 @@ export function hourlyView(body) {
 
 export function routesView(body) {
   const columns = [
-    { label: "Route", head: true, text: (row) => `${row.origin} to ${row.dest}` },
+    { label: "Route", head: true, text: (row) => `${row.origin}\u2013${row.dest}` },
     { label: "", class: "wide", draw: (cell, row, scale) => drawBar(cell, row.mean, scale) },
     { label: "Mean, min", class: "number", text: (row) => decimal(row.mean) },
     { label: "Late", class: "number soft", text: (row) => share(row.p_late) },
-    { label: "Flights", class: "number soft", text: (row) => count(row.flights) },
+    { label: "Flights", class: "number soft extra", text: (row) => count(row.flights) },
   ];
   const table = new Table(columns, { key: (row) => `${row.origin}${row.dest}`, caption: "The routes with the largest mean departure delay", scale: means });
   const fill = stage(body, el("div", { class: "scroll" }, table.element));
@@ -82,9 +83,9 @@ export function cancellationsView(body) {
   list.append(total);
   const fill = stage(body, list, host);
   let rows = [];
-  const chart = new Chart(host, 270, (colours) => ({
+  const chart = new Chart(host, 210, (colours) => ({
     scales: { x: barScale(DAY, true), y: fromZero },
-    axes: [axis(colours, { values: (_, splits) => splits.map((split) => (split % DAY ? "" : dayAndMonth(split))), space: 60, grid: { show: false } }), sideAxis(colours, "y", "flights")],
+    axes: [bottomAxis(colours, (split) => (split % DAY ? "" : dayAndMonth(split)), 60), sideAxis(colours, "y", colours["ink-soft"])],
     series: [{}, bars(colours["mark-cancelled"])],
     plugins: [tip((index) => [dayAndMonth(wallClock(rows[index].day)), `${count(rows[index].cancelled)} cancelled`, `of ${count(rows[index].flights)} flights`])],
   }));
@@ -118,7 +119,7 @@ export function confidenceView(body) {
     return { ...scale, ticks: ticksOf(scale) };
   };
   const columns = [
-    { label: "Carrier", head: true, class: "name", text: (row) => row.name ?? row.carrier },
+    { label: "Carrier", head: true, class: "name", text: (row) => row.name || row.carrier },
     { label: "", class: "wide", draw: (cell, row, scale) => drawWhisker(cell, row, scale, scale.ticks) },
     { label: "Mean, min", class: "number", text: (row) => decimal(row.mean) },
     { label: "Between", class: "number soft", text: (row) => `${decimal(row.low)} and ${decimal(row.high)}` },

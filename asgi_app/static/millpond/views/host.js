@@ -24,9 +24,9 @@ function gauge(name, top) {
 }
 
 export function hostView(body) {
-  const gauges = { cpu: gauge("Processor", 100), memory: gauge("Memory", 100), load: gauge("Load", 1) };
+  const gauges = { cpu: gauge("Processor", 100), memory: gauge("Memory", 100), load: gauge("Load", 1), network: gauge("Network out", 1024) };
   const cores = el("div", { class: "cores", role: "img" });
-  const network = el("p", { class: "host__line" });
+  gauges.cpu.element.append(cores);
   const columns = [
     { label: "Process", head: true, text: (row) => row.role },
     { label: "pid", class: "number soft", text: (row) => String(row.pid) },
@@ -34,14 +34,14 @@ export function hostView(body) {
     { label: "Memory", class: "number", text: (row) => bytes(row.rss) },
   ];
   const table = new Table(columns, { key: (row) => row.pid, caption: "Processes of the service" });
-  const content = el("div", { hidden: true }, el("div", { class: "gauges" }, ...Object.values(gauges).map((one) => one.element)), cores, network, el("div", { class: "scroll" }, table.element));
+  const content = el("div", { hidden: true, class: "host" }, el("div", { class: "gauges" }, ...Object.values(gauges).map((one) => one.element)), el("div", { class: "scroll" }, table.element));
   body.append(content);
-  const history = { times: [], cpu: [], memory: [], load: [] };
+  const history = { times: [], cpu: [], memory: [], load: [], network: [] };
 
   function remember(value, cpu) {
     const time = Date.parse(value.time) / 1000;
     if (time <= history.times.at(-1)) return;
-    const points = { times: time, cpu, memory: value.memory.percent, load: value.load[0] };
+    const points = { times: time, cpu, memory: value.memory.percent, load: value.load[0], network: value.net.sent_per_s };
     for (const [name, point] of Object.entries(points)) {
       history[name].push(point);
       if (history[name].length > KEPT) history[name].shift();
@@ -68,11 +68,11 @@ export function hostView(body) {
       remember(value, cpu);
       showGauge("cpu", `${count(cpu)} %`, `${value.cpu.length} cores`);
       showGauge("memory", `${count(value.memory.percent)} %`, `${bytes(value.memory.available)} of ${bytes(value.memory.total)} free`);
-      showGauge("load", decimal(value.load[0]), `${decimal(value.load[1])} and ${decimal(value.load[2])} over 5 and 15 min`);
+      showGauge("load", decimal(value.load[0]), `${decimal(value.load[1])} over 5, ${decimal(value.load[2])} over 15 min`);
+      showGauge("network", `${bytes(value.net.sent_per_s)}/s`, `${bytes(value.net.received_per_s)}/s in`);
       showCores(value.cpu);
-      setText(network, `Network: ${bytes(value.net?.sent_per_s)}/s out, ${bytes(value.net?.received_per_s)}/s in`);
-      table.show(value.processes ?? []);
+      table.show(value.processes);
     },
-    rows: (value) => value.processes ?? [],
+    rows: (value) => value.processes,
   };
 }

@@ -1,0 +1,67 @@
+"""Composition root of the web process: which door a connection takes, and what lives as long as the process.
+
+Invariant: starting needs neither store nor database; what is missing is said by `/readyz`, and heals by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "asgi_app.settings")
+django.setup(set_prefix=False)
+
+# Django first: the modules below need its app registry.
+from django.core.asgi import get_asgi_application  # noqa: E402
+
+from asgi_app import wiring  # noqa: E402
+from asgi_app.assets import serve_static  # noqa: E402
+from asgi_app.bodies import BoundedBodies  # noqa: E402
+from asgi_app.env import env  # noqa: E402
+from consumers import routing, sse  # noqa: E402
+from consumers.hub import hub  # noqa: E402
+
+log = logging.getLogger(__name__)
+
+_pages = BoundedBodies(serve_static(get_asgi_application()), env().max_body)
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """The ASGI application of Millpond."""
+    if scope["type"] == "lifespan":
+        await _lifespan(receive, send)
+    elif scope["type"] == "websocket":
+        await routing.application(scope, receive, send)
+    elif _wants_stream(scope):
+        await sse.application(scope, receive, send)
+    else:
+        await _pages(scope, receive, send)
+
+
+async def drain() -> None:
+    """This process leaves: `/readyz` says so, and every stream and websocket is told to come back elsewhere."""
+    wiring.node().draining = True
+    await hub().connections.drain()
+
+
+def _wants_stream(scope: Any) -> bool:
+    path = scope["path"]
+    if path == sse.EVENTS:
+        return True
+    if not path.startswith(sse.RESOURCES) or scope["method"] not in ("GET", "HEAD"):
+        return False
+    return any(key == b"accept" and b"text/event-stream" in value.lower() for key, value in scope["headers"])
+
+
+async def _lifespan(receive: Any, send: Any) -> None:
+    await receive()
+    await wiring.start_node()
+    hub()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await hub().stop()
+    await wiring.stop_node()
+    await send({"type": "lifespan.shutdown.complete"})

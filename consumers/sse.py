@@ -1,0 +1,281 @@
+"""The same subscriptions as `text/event-stream`, for plain EventSource.
+
+    GET /api/v1/resources/{name}?params        one resource
+    GET /api/v1/events?topic=...&topic=...     any topics
+
+Invariants: what can be refused is refused before the stream begins, as problem+json with its status; every event
+carries in its `id:` the positions of all topics of the stream, so that `Last-Event-ID` resumes all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from hashlib import blake2b
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from asgi_app import access
+from asgi_app.env import env
+from asgi_app.errors import BadParameters, MillpondError, NotFound, TooManyRequests, Unauthenticated, Unavailable
+from asgi_app.topics import Source, open_topic
+from cache_layer.errors import StoreUnavailable
+from cache_layer.position import Position
+from consumers.channel import News, Subscription
+from consumers.hub import Hub, hub
+from consumers.writer import Writer, abort
+
+RESOURCES, EVENTS = "/api/v1/resources/", "/api/v1/events"
+#: Seconds all topics of a stream together may take to join, before the answer is 503.
+_JOIN_WITHIN = 4.0
+#: Seconds between comments that keep proxies from closing a silent stream.
+_COMMENT = 25.0
+#: Milliseconds a client waits before it opens the stream again: spread, so that they do not all come at once.
+_RETRY = (2000, 5000)
+_HEADERS = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+    (b"vary", b"Accept"),
+]
+#: Parameters of the stream itself.
+_TOPIC, _LAST_EVENT_ID = "topic", "last_event_id"
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """Serve one GET or HEAD of a stream until the client leaves."""
+    stream: _Stream | None = None
+    try:
+        if scope["method"] not in ("GET", "HEAD"):
+            raise _MethodNotAllowedError("a stream is opened with GET")
+        texts = _topics(scope)
+        principal = await access.authenticate(scope)
+        if principal.is_anonymous and not env().anonymous:
+            raise Unauthenticated("this service is not open to the public")
+        sources = [(text, await open_topic(text, principal)) for text in texts]
+        stream = _Stream(hub(), send, _last_event_id(scope))
+        stream.admit(principal.user_id)
+        if scope["method"] == "GET":
+            await stream.join([(_shown_as(scope, text, source), source) for text, source in sources])
+        await stream.run(receive, head=scope["method"] == "HEAD")
+    except (StoreUnavailable, TimeoutError):
+        await _refuse(send, Unavailable("the store cannot be reached", retry_after=2.0), scope)
+    except MillpondError as error:
+        await _refuse(send, error, scope)
+    finally:
+        if stream is not None:
+            stream.free()
+
+
+class _MethodNotAllowedError(MillpondError):
+    code, status, title = "method-not-allowed", 405, "This method is not allowed here"
+
+
+class _Stream:
+    """One open stream; a holder of subscriptions like a websocket."""
+
+    def __init__(self, here: Hub, send: Any, last_event_id: str) -> None:
+        self._hub = here
+        self._send = send
+        self._positions = _read_id(last_event_id)
+        #: The client comes with an id that nobody here wrote: nothing it holds means anything.
+        self._foreign = bool(last_event_id) and not self._positions
+        self._subscriptions: dict[Subscription, str] = {}
+        self._valued: set[Subscription] = set()
+        self._begun = False
+        self._over = False
+        self._serving = asyncio.current_task()
+        self._comment: asyncio.TimerHandle | None = None
+        self._writer = Writer(self._write, self._render, glue="", stalled=self._give_up, failed=self._give_up)
+
+    def admit(self, user_id: str | None) -> None:
+        """Count the stream.  Raises Unavailable or TooManyRequests when there is no room for it."""
+        connections = self._hub.connections
+        if not connections.admit(self):
+            raise Unavailable("this process takes no more connections", retry_after=2.0)
+        if not connections.identify(self, user_id):
+            raise TooManyRequests("this principal has too many connections", retry_after=5.0)
+
+    async def join(self, sources: list[tuple[str, Source]]) -> None:
+        """Follow the topics.  Raises what `Hub.join` raises."""
+        async with asyncio.timeout(_JOIN_WITHIN):
+            for name, source in sources:
+                subscription = await self._hub.join(source, self, name)
+                self._subscriptions[subscription] = blake2b(source.key.encode(), digest_size=4).hexdigest()
+
+    async def run(self, receive: Any, *, head: bool) -> None:
+        """Stream until the client leaves, or the process drains."""
+        try:
+            await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            if head:
+                await self._send({"type": "http.response.body", "body": b""})
+                return
+            self._begin()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        except asyncio.CancelledError:
+            if not self._over or self._serving is None or self._serving.uncancel() > 0:
+                raise
+
+    def free(self) -> None:
+        """Let go of everything; may be called twice."""
+        if self._comment is not None:
+            self._comment.cancel()
+        self._writer.stop()
+        for subscription in self._subscriptions:
+            self._hub.leave(subscription)
+        self._hub.connections.release(self)
+
+    def touch(self, subscription: Subscription) -> None:
+        """There may be news (`channel.Holder`)."""
+        if self._begun:
+            self._writer.touch(subscription)
+
+    def expel(self, subscription: Subscription, error: Exception) -> None:
+        """The hub ended a subscription (`channel.Holder`): so the stream ends, and the next one is told why."""
+        self.drain()
+
+    def drain(self) -> None:
+        """End the stream; the client opens it again after its `retry`."""
+        if self._begun:
+            self._writer.finish(self._last_words, gone=self._give_up)
+        else:
+            self._give_up()
+
+    def _begin(self) -> None:
+        self._begun = True
+        self._writer.say(f"retry: {random.randint(*_RETRY)}\n\n")
+        for subscription in self._subscriptions:
+            value = subscription.take_value()
+            event = self._of_value(subscription, value) if value is not None else None
+            if event is not None:
+                self._writer.say(event)
+            self._writer.touch(subscription)
+        self._comment_later()
+
+    def _render(self, subscription: Subscription, news: News) -> str | None:
+        if news.position is not None:
+            return self._of_value(subscription, news)
+        if news.kind == "stale":
+            return None
+        event = _event(news.kind, subscription.name, subscription.channel.position, news.payload)
+        return self._with_id(event)
+
+    def _of_value(self, subscription: Subscription, news: News) -> str | None:
+        """The first value of a topic is its snapshot, after a reset if what the client holds means nothing any more."""
+        if subscription in self._valued:
+            return self._with_id(news.form(_update, subscription.name))
+        self._valued.add(subscription)
+        held = self._positions.get(self._subscriptions[subscription])
+        if held == news.position:
+            return None
+        snapshot = self._with_id(news.form(_snapshot, subscription.name))
+        if self._foreign or (held is not None and news.position is not None and not news.position.covers(held)):
+            return _event("reset", subscription.name, news.position, b"null") + snapshot
+        return snapshot
+
+    def _with_id(self, event: str) -> str:
+        held = ((mark, s.sent or self._positions.get(mark)) for s, mark in self._subscriptions.items())
+        told = ",".join(f"{mark}@{position.epoch}:{position.offset}" for mark, position in held if position is not None)
+        return f"id: {told}\n{event}" if told else event
+
+    async def _write(self, text: str) -> None:
+        await self._send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+
+    def _comment_later(self) -> None:
+        self._comment = asyncio.get_running_loop().call_later(_COMMENT, self._keep_alive)
+
+    def _keep_alive(self) -> None:
+        self._writer.say(":\n\n")
+        self._comment_later()
+
+    async def _last_words(self) -> None:
+        await self._send({"type": "http.response.body", "body": b""})
+        self._leave()
+
+    def _give_up(self) -> None:
+        """The client takes nothing any more."""
+        if not self._over:
+            abort(self._send)
+            self._leave()
+
+    def _leave(self) -> None:
+        if not self._over and self._serving is not None:
+            self._over = True
+            self._serving.cancel()
+
+
+def _topics(scope: Any) -> list[str]:
+    """The texts of the topics that a request asks for, each once.  Raises BadParameters, NotFound."""
+    path, query = scope["path"], scope["query_string"].decode("utf-8", "surrogateescape")
+    if path.rstrip("/") == EVENTS:
+        return _asked_topics(query)
+    name = path.removeprefix(RESOURCES)
+    if not path.startswith(RESOURCES) or not name or "?" in name or "/" in name:
+        raise NotFound("there is no stream at this address")
+    rest = "&".join(piece for piece in query.split("&") if piece.partition("=")[0] != _LAST_EVENT_ID)
+    return [f"{name}?{rest}" if rest else name]
+
+
+def _asked_topics(query: str) -> list[str]:
+    pairs = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
+    unknown = sorted({name for name, _ in pairs} - {_TOPIC, _LAST_EVENT_ID})
+    if unknown:
+        raise BadParameters([{"name": name, "reason": "unknown parameter"} for name in unknown])
+    topics = list(dict.fromkeys(value for name, value in pairs if name == _TOPIC))
+    if not topics or len(topics) > env().max_subscriptions:
+        raise BadParameters([{"name": _TOPIC, "reason": f"give 1 to {env().max_subscriptions} of them"}])
+    return topics
+
+
+def _shown_as(scope: Any, text: str, source: Source) -> str:
+    """The topic in the events: as the client spelt it, or the canonical one where it spelt none."""
+    return text if scope["path"].rstrip("/") == EVENTS else source.topic
+
+
+def _last_event_id(scope: Any) -> str:
+    """The header, else the parameter: polyfills cannot set headers."""
+    for name, value in scope["headers"]:
+        if name == b"last-event-id":
+            return str(value.decode("latin-1"))
+    pairs = parse_qsl(scope["query_string"].decode("latin-1"))
+    return next((value for name, value in pairs if name == _LAST_EVENT_ID), "")
+
+
+def _read_id(text: str) -> dict[str, Position]:
+    """Positions by the digest of their topic; parts that are none are left out."""
+    parts = (part.partition("@") for part in text[:65_536].split(","))
+    found = ((mark, Position.parse(position)) for mark, _, position in parts)
+    return {mark: position for mark, position in found if position is not None}
+
+
+def _snapshot(name: str, news: News) -> str:
+    return _event("snapshot", name, news.position, news.payload)
+
+
+def _update(name: str, news: News) -> str:
+    return _event("update", name, news.position, news.payload)
+
+
+def _event(kind: str, topic: str, position: Position | None, payload: bytes) -> str:
+    head = msgspec.json.encode(
+        {"topic": topic, "epoch": position and position.epoch, "offset": position and position.offset}
+    )
+    return f'event: {kind}\ndata: {head[:-1].decode()},"data":{payload.decode()}}}\n\n'
+
+
+async def _refuse(send: Any, error: MillpondError, scope: Any) -> None:
+    headers = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store"), (b"vary", b"Accept")]
+    if error.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if error.status == 405:
+        headers.append((b"allow", b"GET, HEAD"))
+    body = msgspec.json.encode(error.problem())
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

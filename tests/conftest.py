@@ -1,0 +1,53 @@
+"""What every test stands on: a private store as a child process, a namespace of its own, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from pathlib import Path
+
+_HOME = Path(tempfile.mkdtemp(prefix="mptest-"))
+os.environ.update(
+    DJANGO_SETTINGS_MODULE="asgi_app.settings",
+    MILLPOND_HOME=str(_HOME),
+    MILLPOND_REDIS_URL=f"unix://{_HOME}/store.sock?db=0",
+    MILLPOND_APPS="asgi_app.demo,tests.support.app",
+    MILLPOND_NAMESPACE="tests",
+)
+for _name in [name for name in os.environ if name.startswith("MILLPOND_")]:
+    if _name not in ("MILLPOND_HOME", "MILLPOND_REDIS_URL", "MILLPOND_APPS", "MILLPOND_NAMESPACE"):
+        del os.environ[_name]
+
+import pytest  # noqa: E402  (the environment first: Django's settings are made of it)
+
+from cache_layer.redis import Store  # noqa: E402
+from tests.support.store import StoreServer  # noqa: E402
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def store_server() -> Iterator[StoreServer]:
+    """A Valkey or Redis of this test run, on a unix socket."""
+    server = StoreServer(_HOME / "store.sock")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def namespace() -> str:
+    """The test's own prefix in the store."""
+    return f"t{os.getpid()}-{next(_numbers)}"
+
+
+@pytest.fixture
+async def store(store_server: StoreServer, namespace: str) -> AsyncIterator[Store]:
+    """The test's own part of the store.  A key without a TTL at the end fails the test."""
+    made = Store(store_server.url, namespace, deadline=2.0)
+    yield made
+    eternal = await store_server.eternal_keys(f"*{{{namespace}}}*")
+    await made.close()
+    assert not eternal, f"keys without a TTL: {eternal}"

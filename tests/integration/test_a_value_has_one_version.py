@@ -1,0 +1,189 @@
+"""A value is stored under its lease, versioned by its bytes, and told to everyone who listens."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from cache_layer.cache import Cache, Committed
+from cache_layer.feed import Feed
+from cache_layer.keys import Key
+from cache_layer.publication import TRAVEL_LIMIT, Changed, Publication, Value, parse
+from cache_layer.redis import Store
+from tests.support.keys import key
+
+
+@pytest.fixture
+def cache(store: Store) -> Cache:
+    return Cache(store)
+
+
+@pytest.fixture
+async def feed(store: Store) -> AsyncIterator[Feed]:
+    made = Feed(store.url)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def fill(cache: Cache, what: Key, payload: bytes, *, force: bool = False) -> Committed:
+    """Compute `what` in this process."""
+    found = await cache.lookup(what)
+    begun = await cache.begin(what, seen=found.nonce, lease=5.0, force=force)
+    assert begun.what == "begun"
+    return await cache.commit(
+        what,
+        payload,
+        holder=begun.token,
+        tag_versions=begun.tag_versions,
+        compute_seconds=0.01,
+        computed_at=time.time(),
+        luck=0.5,
+    )
+
+
+async def test_a_committed_value_is_found_with_its_age_and_position(cache: Cache) -> None:
+    """What was committed is read back in one look-up, with version and freshness."""
+    what = key(tags=("sales", "region"), fresh=10, stale=20, stale_if_error=30)
+    committed = await fill(cache, what, b'{"n":1}')
+    found = await cache.lookup(what)
+    assert found.entry is not None
+    assert found.entry.payload == b'{"n":1}'
+    assert found.entry.position == committed.position
+    assert committed.position.offset == 1
+    assert found.entry.fresh == 10
+    assert found.entry.life == 40
+    assert 0 <= found.age < 5
+
+
+async def test_identical_bytes_keep_the_version(cache: Cache) -> None:
+    """Computed again with the same result, the version stays; with another, it grows by one."""
+    what = key()
+    first = await fill(cache, what, b"[1]")
+    again = await fill(cache, what, b"[1]", force=True)
+    other = await fill(cache, what, b"[2]", force=True)
+    assert again.position == first.position
+    assert (other.position.epoch, other.position.offset) == (first.position.epoch, first.position.offset + 1)
+
+
+async def test_a_version_outlives_its_entry(cache: Cache) -> None:
+    """An entry that is lost comes back under the same version if its bytes are the same."""
+    what = key()
+    first = await fill(cache, what, b"[1]")
+    await cache.store.command("UNLINK", cache.names.entry(what))
+    again = await fill(cache, what, b"[1]")
+    assert again.position == first.position
+
+
+async def test_loss_of_the_store_starts_a_new_epoch(cache: Cache) -> None:
+    """After everything is lost no old position is mistaken for a new one."""
+    what = key()
+    first = await fill(cache, what, b"[1]")
+    await cache.store.command("UNLINK", cache.names.entry(what), cache.names.version(what))
+    again = await fill(cache, what, b"[2]")
+    assert again.position.epoch != first.position.epoch
+
+
+async def test_only_one_may_compute(cache: Cache) -> None:
+    """While one holds the lease of a key, nobody else gets it."""
+    what = key()
+    assert (await cache.begin(what, seen=b"", lease=5.0)).what == "begun"
+    assert (await cache.begin(what, seen=b"", lease=5.0)).what == "busy"
+
+
+async def test_who_judged_an_older_entry_reads_again(cache: Cache) -> None:
+    """A computation is not begun over an entry that the asker has not seen."""
+    what = key()
+    await fill(cache, what, b"[1]")
+    assert (await cache.begin(what, seen=b"", lease=5.0)).what == "hit"
+
+
+async def test_a_commit_without_the_lease_stores_nothing(cache: Cache) -> None:
+    """Who has lost the lease is refused, and the value of the new holder stays."""
+    what = key()
+    begun = await cache.begin(what, seen=b"", lease=0.05)
+    await asyncio.sleep(0.1)
+    late = await cache.commit(
+        what,
+        b"[0]",
+        holder=begun.token,
+        tag_versions=begun.tag_versions,
+        compute_seconds=0.1,
+        computed_at=time.time(),
+        luck=0.5,
+    )
+    assert late.what == "revoked"
+    assert (await cache.lookup(what)).entry is None
+
+
+@pytest.mark.parametrize("when", ["before the commit", "after the commit"])
+async def test_no_value_survives_the_invalidation_of_its_tag(cache: Cache, when: str) -> None:
+    """A reader that started before an invalidation cannot fill the key, and a filled key is outdated by it."""
+    what = key(tags=("sales",))
+    begun = await cache.begin(what, seen=b"", lease=5.0)
+    if when == "before the commit":
+        await cache.invalidate("sales")
+    committed = await cache.commit(
+        what,
+        b"[0]",
+        holder=begun.token,
+        tag_versions=begun.tag_versions,
+        compute_seconds=0.1,
+        computed_at=time.time(),
+        luck=0.5,
+    )
+    if when == "after the commit":
+        await cache.invalidate("sales")
+    assert committed.what == ("superseded" if when == "before the commit" else "stored")
+    assert (await cache.lookup(what)).entry is None
+    assert (await fill(cache, what, b"[1]")).what == "stored"
+
+
+async def test_a_lost_tag_invalidates(cache: Cache) -> None:
+    """A tag version that the store has evicted outdates its values: eviction fails safe."""
+    what = key(tags=("sales",))
+    await fill(cache, what, b"[1]")
+    await cache.store.command("UNLINK", cache.names.tag("sales"))
+    assert (await cache.lookup(what)).entry is None
+
+
+async def test_foreign_bytes_are_a_miss(cache: Cache) -> None:
+    """Bytes that are no entry of ours are nothing, and are replaced."""
+    what = key()
+    for rubbish in (b"", b"x", b"\x80\x04rubbish" * 20, b"12345678" * 30):
+        await cache.store.command("SET", cache.names.entry(what), rubbish, "PX", 60000)
+        found = await cache.lookup(what)
+        assert found.entry is None
+        begun = await cache.begin(what, seen=found.nonce, lease=5.0)
+        assert begun.what == "begun"
+        await cache.fail_in_place(what, b"{}", token=begun.token)
+        await cache.store.command("UNLINK", cache.names.failure(what))
+
+
+async def test_a_failure_is_remembered_for_a_while(cache: Cache) -> None:
+    """After a failure nobody computes again until it is forgotten."""
+    what = key(error_ttl=0.05)
+    begun = await cache.begin(what, seen=b"", lease=5.0)
+    await cache.fail_in_place(what, b'{"type":"x"}', token=begun.token)
+    assert (await cache.lookup(what)).failure == b'{"type":"x"}'
+    assert (await cache.begin(what, seen=b"", lease=5.0)).what in ("failed", "begun")
+    await asyncio.sleep(0.1)
+    assert (await cache.lookup(what)).failure is None
+
+
+async def test_everyone_who_listens_hears_a_commit(cache: Cache, feed: Feed) -> None:
+    """The publication carries the entry as it lies in the store; a big one only says that there is something."""
+    what = key()
+    heard: list[Publication | None] = []
+    await feed.subscribe(cache.names.channel(what), lambda message: heard.append(parse(message)))
+    committed = await fill(cache, what, b'"small"')
+    await fill(cache, what, b'"' + b"x" * TRAVEL_LIMIT + b'"', force=True)
+    while len(heard) < 2:
+        await asyncio.sleep(0.01)
+    assert isinstance(heard[0], Value)
+    assert heard[0].entry.position == committed.position
+    assert heard[0].entry.payload == b'"small"'
+    assert heard[1] == Changed()

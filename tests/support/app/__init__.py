@@ -1,0 +1,1 @@
+"""Resources and actions for the tests; `tests.support.app.resources`."""

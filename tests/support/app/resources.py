@@ -1,0 +1,3 @@
+"""Declarations the tests ask for.  Each does one thing."""
+
+from __future__ import annotations
