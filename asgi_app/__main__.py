@@ -67,7 +67,7 @@ def worker(queues: str, concurrency: int | None) -> None:
     arguments = ["--queues", ",".join(chosen), "--concurrency", str(concurrency or env().worker_concurrency)]
     # gossip and mingle are for workers that watch each other; ours watch the job records instead
     switches = ["--without-gossip", "--without-mingle", "--loglevel", "INFO", "--hostname", f"worker-{os.getpid()}@%h"]
-    app.app.worker_main(["worker", *arguments, *switches])
+    app.app.worker_main(["--quiet", "worker", *arguments, *switches])
 
 
 @cli.command()

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec.inspect as mi
 from msgspec import Meta
+from msgspec.json import Decoder
 
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 #: Characters of a text, items of a list and members of an object, where the author set no `max_length`.
@@ -43,9 +44,13 @@ def bounded(annotation: Any) -> Any:
     bounded from outside: its fields must carry their bounds themselves.
     """
     try:
-        return _bounded(mi.type_info(annotation))
-    except (TypeError, NameError) as error:
+        type_ = _bounded(mi.type_info(annotation))
+        Decoder(type_)
+    except Unsuitable:
+        raise
+    except Exception as error:  # msgspec has a kind of its own for every reason, and a pattern may be no pattern
         raise Unsuitable(str(error)) from error
+    return type_
 
 
 def leaves(info: mi.Type) -> tuple[mi.Type, ...]:
@@ -129,9 +134,10 @@ def _collection(info: Array | mi.DictType) -> Any:
 
 def _check_order(info: mi.Type) -> None:
     """What has no order of its own needs one to be canonical: the members of a dict and of a set."""
-    if isinstance(info, mi.DictType) and not isinstance(info.key_type, mi.AnyType):
-        if not isinstance(info.key_type, mi.StrType | mi.IntType | mi.LiteralType | mi.EnumType):
-            raise Unsuitable("the keys of a dict must be str, int, an enum or a Literal")
+    if isinstance(info, mi.DictType):
+        textual = isinstance(info.key_type, mi.LiteralType) and all(isinstance(c, str) for c in choices(info.key_type))
+        if not (textual or isinstance(info.key_type, mi.AnyType | mi.StrType)):
+            raise Unsuitable("the keys of a dict must be str or a Literal of texts")
     elif isinstance(info, mi.SetType | mi.FrozenSetType):
         first, *others = leaves(info.item_type)
         plain = isinstance(first, mi.AnyType | mi.StrType | mi.IntType | mi.FloatType | mi.DateType | mi.UUIDType)
@@ -144,6 +150,8 @@ def _chosen(info: mi.LiteralType | mi.EnumType) -> Any:
     for value in choices(info):
         if isinstance(value, str) and unicodedata.normalize("NFC", value) != value:
             raise Unsuitable(f"{value!r} is not in Unicode's NFC form, to which what clients send is normalised")
+        if isinstance(value, bool):
+            raise Unsuitable("a Literal of True or False has no text of its own: take bool")
         if isinstance(value, int) and not INT_MIN <= value <= INT_MAX:
             raise Unsuitable(f"{value} does not fit into 64 bits")
     return Literal[tuple(info.values)] if isinstance(info, mi.LiteralType) else info.cls

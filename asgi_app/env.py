@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -439,7 +440,7 @@ def _unsafe(values: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[s
 
 
 def _local(origin: str) -> bool:
-    return origin.startswith(tuple(f"http://{host}" for host in LOCAL_HOSTS))
+    return urlsplit(origin).hostname in {host.strip("[]") for host in LOCAL_HOSTS}
 
 
 def _complete(values: dict[str, Any]) -> None:

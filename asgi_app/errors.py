@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 
 #: Characters of a foreign exception's message that are shown; a message may hold a whole query or document.
 MESSAGE_LIMIT = 500
+#: Characters of the detail of `BadParameters`; its list is complete.
+DETAIL_LIMIT = 2000
 #: Members of a problem that are not `extra`.
 _MEMBERS = frozenset({"type", "title", "status", "detail", "retryable", "retry_after"})
 _URL_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
@@ -64,7 +66,8 @@ class BadParameters(MillpondError):
     def __init__(self, errors: Sequence[Mapping[str, str]]):
         """`errors`: one `{"name", "reason"}` per bad parameter."""
         listed = [{"name": e["name"], "reason": e["reason"]} for e in errors]
-        super().__init__("; ".join(f"{e['name']}: {e['reason']}" for e in listed), extra={"errors": listed})
+        said = "; ".join(f"{e['name']}: {e['reason']}" for e in listed)
+        super().__init__(shortened(said, DETAIL_LIMIT), extra={"errors": listed})
 
 
 class Unauthenticated(MillpondError):

@@ -34,12 +34,18 @@ class LineFormatter(logging.Formatter):
         return super().formatMessage(record)
 
 
+def is_unexpected(record: logging.LogRecord) -> bool:
+    """Whether something was raised.  A 503 that was answered on purpose is no event of the log; the metrics count it."""
+    return record.exc_info is not None
+
+
 def configuration() -> dict[str, Any]:
     """Django's LOGGING: everything from INFO on goes to stderr in that form."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": {"()": "asgi_app.logs.LineFormatter"}},
+        "filters": {"unexpected": {"()": "django.utils.log.CallbackFilter", "callback": is_unexpected}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"level": "INFO", "handlers": ["stderr"]},
         # Django's own loggers bring handlers that mail admins or print to the console; they are to go the common way.
@@ -47,7 +53,7 @@ def configuration() -> dict[str, Any]:
             "django": {"handlers": [], "propagate": True},
             "django.server": {"handlers": [], "propagate": True},
             # a line for each 404 and 403 would let strangers write the log
-            "django.request": {"level": "ERROR"},
+            "django.request": {"level": "ERROR", "filters": ["unexpected"]},
             "django.security.DisallowedHost": {"level": "CRITICAL"},
         },
     }

@@ -48,10 +48,6 @@ class Parameter:
     def declared(cls, name: str, annotation: Any, default: Any = Required) -> Parameter:
         """Raises `Unsuitable` when the type cannot be bounded or the default is not one of its values."""
         type_ = bounded(annotation)
-        try:
-            msgspec.json.Decoder(type_)
-        except (TypeError, ValueError) as error:
-            raise Unsuitable(str(error)) from error
         required = cls(name, type_, mi.type_info(type_), None)
         if default is Required:
             return required
@@ -75,17 +71,17 @@ class Parameter:
     def _converted(self, clean: Any) -> Any:
         """JSON Schema calls 1.0 an integer, msgspec does not.  What is published is what is accepted."""
         try:
-            return _settled(msgspec.convert(clean, self.type, str_keys=True))
+            return _settled(msgspec.convert(clean, self.type))
         except msgspec.ValidationError as error:
             try:
-                return _settled(msgspec.convert(_whole(clean), self.type, str_keys=True))
+                return _settled(msgspec.convert(_whole(clean), self.type))
             except msgspec.ValidationError:
                 raise error from None
 
     def from_python(self, raw: Any) -> Any:
         """The value of Python objects or JSON builtins; an instance of the author's class is checked like any other."""
         try:
-            return self.from_builtin(msgspec.to_builtins(self.from_builtin(raw), order="sorted", str_keys=True))
+            return self.from_builtin(msgspec.to_builtins(self.from_builtin(raw), order="sorted"))
         except TypeError as error:
             raise Misspelt(f"must be {expected(self.info)} ({error})") from None
 
@@ -186,7 +182,7 @@ class Parameters:
 
     def dump(self, params: Params) -> dict[str, Any]:
         """JSON builtins, complete and sorted by name."""
-        builtins: dict[str, Any] = msgspec.to_builtins(params, order="sorted", str_keys=True)
+        builtins: dict[str, Any] = msgspec.to_builtins(params, order="sorted")
         return builtins
 
     def schema(self) -> dict[str, Any]:
@@ -238,13 +234,21 @@ def _cleaned(raw: Any) -> Any:
     if type(raw) in (list, tuple):
         return [_cleaned(item) for item in raw]
     if isinstance(raw, set | frozenset):
-        return {_cleaned(item) for item in raw}
+        return _ordered(_cleaned(item) for item in raw)
     if type(raw) is dict:
         clean = {_cleaned(key): _cleaned(value) for key, value in raw.items()}
         if len(clean) < len(raw):
             raise Misspelt("has a member twice, once its name is normalised to NFC")
         return clean
     return raw
+
+
+def _ordered(items: Iterable[Any]) -> list[Any]:
+    """A set has another order in every process; where a list is wanted, the order must be one."""
+    try:
+        return sorted(items)
+    except TypeError:
+        raise Misspelt("is a set whose items have no order: give a list") from None
 
 
 def _text(raw: str) -> str:

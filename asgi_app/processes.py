@@ -77,18 +77,40 @@ class Terminal:
                 sys.stderr.flush()
 
 
+def prefixed(name: str, line: str) -> str:
+    """A line as the terminal shows it."""
+    return f"{name:<9} | {line}"
+
+
 class PartLog:
     """The output of one part: to the terminal with its name in front, to a bounded file, and its last lines for a report."""
 
-    def __init__(self, name: str, directory: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, name: str, directory: Path, write: Callable[[str], None]) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._prefix = f"{name:<9} | "
-        self._say = say
+        self._name, self._write = name, write
         self._file = RotatingFileHandler(directory / f"{name}.log", maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
+        self._copying: asyncio.Task[None] | None = None
         self.tail: deque[str] = deque(maxlen=TAIL)
 
-    async def copy(self, stream: asyncio.StreamReader) -> None:
-        """Copy until the end of the stream."""
+    async def open(self) -> int:
+        """A descriptor to write to; everything written there is copied until its last holder closes it.
+
+        A pipe of our own, not asyncio's: with that one a process counts as running as long as anybody holds its output.
+        """
+        read, write = os.pipe()
+        stream = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(stream)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(read, "rb", 0))
+        self._copying = asyncio.create_task(self._copy(stream), name="copy output")
+        return write
+
+    async def drained(self) -> None:
+        """Wait, at most a second, until everything written before has been copied."""
+        if self._copying:
+            await asyncio.wait({self._copying}, timeout=1.0)
+            self._copying.cancel()
+
+    async def _copy(self, stream: asyncio.StreamReader) -> None:
         rest = b""
         while chunk := await stream.read(2**16):
             *lines, rest = (rest + chunk).split(b"\n")
@@ -103,28 +125,33 @@ class PartLog:
         line = raw[:LINE_BYTES].decode(errors="replace").rstrip("\r")
         self.tail.append(line)
         self._file.emit(logging.LogRecord("", logging.INFO, "", 0, line, None, None))
-        self._say(self._prefix + line)
+        self._write(prefixed(self._name, line))
 
     def close(self) -> None:
         self._file.close()
 
 
 async def spawn(
-    command: Iterable[str], environ: Mapping[str, str], *, captured: bool = True, pass_fds: tuple[int, ...] = ()
+    command: Iterable[str], environ: Mapping[str, str], *, output: int | None = None, pass_fds: tuple[int, ...] = ()
 ) -> asyncio.subprocess.Process:
     """Start `command` in a session of its own and tell it whom it belongs to.
 
-    `captured`: both its outputs go into one pipe; otherwise to our stderr, for our own stdout carries only what was promised there.
+    `output`: descriptor both its outputs go to, closed here afterwards; None: our stderr, for our own stdout carries only what was
+    promised there.
     """
-    return await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE if captured else sys.stderr,
-        stderr=asyncio.subprocess.STDOUT if captured else sys.stderr,
-        env={**environ, PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"},
-        start_new_session=True,
-        pass_fds=pass_fds,
-    )
+    try:
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=sys.stderr if output is None else output,
+            stderr=sys.stderr if output is None else output,
+            env={**environ, PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+            pass_fds=pass_fds,
+        )
+    finally:
+        if output is not None:
+            os.close(output)
 
 
 def signal_group(process: asyncio.subprocess.Process, number: int) -> None:
@@ -184,10 +211,12 @@ class Keeper:
         """Stop the part for good.  May be called twice, or before `start()`."""
         if self._task:
             self._task.cancel()
+            await self.ended()
         if self._process:
             await finish(self._process, self.part.grace, hurry)
-        await self.ended()
+            self._process = None
         if self._log:
+            await self._log.drained()
             self._log.close()
 
     async def _keep(self) -> str:
@@ -205,27 +234,18 @@ class Keeper:
 
     async def _run(self) -> tuple[str, bool]:
         """One life of the part.  Returns how it ended, once nothing of it is left, and whether another try is pointless."""
+        output = await self._log.open() if self._log else None
         try:
-            process = await spawn(self.part.command, self._environ, captured=bool(self._log), pass_fds=self.part.pass_fds)
+            process = await spawn(self.part.command, self._environ, output=output, pass_fds=self.part.pass_fds)
         except OSError as error:
             return f"could not be started ({error.strerror})", False
         self._process = process
-        copying = asyncio.create_task(self._log.copy(process.stdout)) if self._log and process.stdout else None
-        try:
-            code = await process.wait()
-            self._process = None
-            signal_group(process, signal.SIGKILL)
-            return _ended(code), code == self.part.fatal_code
-        finally:
-            # also on a stop: what a part says while it stops belongs to its log
-            if copying:
-                await _copied(copying, process)
-
-
-async def _copied(copying: asyncio.Task[None], process: asyncio.subprocess.Process) -> None:
-    await process.wait()
-    await asyncio.wait({copying}, timeout=1.0)
-    copying.cancel()
+        code = await process.wait()
+        self._process = None
+        signal_group(process, signal.SIGKILL)
+        if self._log:
+            await self._log.drained()
+        return _ended(code), code == self.part.fatal_code
 
 
 def backoff(failures: int) -> float:

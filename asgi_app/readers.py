@@ -114,8 +114,8 @@ def cache_store(value: str) -> str:
 
 
 def packages(value: str) -> tuple[str, ...]:
-    """Dotted names of packages, separated by commas."""
-    names = _list(value)
+    """Dotted names of packages, separated by commas; one named twice counts once."""
+    names = tuple(dict.fromkeys(_list(value)))
     if not all(_PACKAGE.fullmatch(name) for name in names):
         raise ValueError("must be importable packages separated by commas, as mydash,shop.live")
     return names

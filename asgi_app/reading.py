@@ -45,7 +45,6 @@ log = logging.getLogger(__name__)
 _LOOK_AGAIN = 1.0
 #: How often a load starts over because somebody else was quicker.
 _RACES = 3
-_NOWHERE = Position("00000000", 0)
 #: What a client should wait, in seconds, before it asks a service again that lacks a part.
 _RETRY_AFTER = 2.0
 
@@ -247,7 +246,7 @@ class Reader:
             reading = await self._judge(question, found)
             if reading is not None:
                 return reading
-        return Reading(state="pending", position=_NOWHERE)
+        return Reading(state="pending", position=await self._cache.position(question.key))
 
     async def _find(self, key: Key) -> Found:
         era = self._last_known.era
@@ -270,7 +269,7 @@ class Reader:
         if verdict is Verdict.LOAD:
             return await self._load(question, found)
         if verdict is Verdict.FAIL or entry is None:
-            return Reading(state="failed", position=_NOWHERE, error=error)
+            return Reading(state="failed", position=await self._cache.position(question.key), error=error)
         fresh = found.age < entry.fresh
         if verdict is Verdict.SERVE_AND_REFRESH:
             self._refresh_behind(question, found.nonce)
@@ -285,7 +284,7 @@ class Reader:
     async def _load(self, question: _Question, found: Found) -> Reading | None:
         if not question.resource.offload:
             self._compute_here(question, found.nonce)
-            return Reading(state="pending", position=_NOWHERE, via="computed")
+            return Reading(state="pending", position=await self._cache.position(question.key), via="computed")
         try:
             submitted = await self._submit_once(question, found.nonce)
         except (Unavailable, TooManyRequests) as error:

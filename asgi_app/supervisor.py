@@ -26,6 +26,7 @@ from asgi_app.processes import (
     Terminal,
     finish,
     own_command,
+    prefixed,
     spawn,
     stop_ordered,
 )
@@ -51,15 +52,15 @@ class Options:
 class Crew:
     """The parts that run, in the order they were started; stopped in the opposite order."""
 
-    def __init__(self, environ: Mapping[str, str], logs: Path, say: Callable[[str], None]) -> None:
-        self._environ, self._logs, self._say = environ, logs, say
+    def __init__(self, environ: Mapping[str, str], logs: Path, write: Callable[[str], None]) -> None:
+        self._environ, self._logs, self._write = environ, logs, write
         self._keepers: list[Keeper] = []
         #: set when the operator asks for the second time: every wait for a part becomes short
         self.hurry = asyncio.Event()
 
     async def start(self, *parts: Part, probe: Probe, deadline: float) -> None:
         """Start parts and return when `probe` misses nothing.  Raises StartFailed when one ends, or the deadline passes."""
-        keepers = [Keeper(part, self._environ, PartLog(part.name, self._logs, self._say), self._say) for part in parts]
+        keepers = [Keeper(part, self._environ, self._log(part.name), self._say) for part in parts]
         self._keepers += keepers
         for keeper in keepers:
             keeper.start()
@@ -83,17 +84,16 @@ class Crew:
 
     async def step(self, name: str, *command: str, deadline: float, captured: bool = True) -> None:
         """Run a command to its end.  Raises StartFailed when it fails or takes too long; stopped when cancelled."""
-        process = await spawn(command, self._environ, captured=captured)
-        log = PartLog(name, self._logs, self._say)
+        log = self._log(name)
+        process = await spawn(command, self._environ, output=await log.open() if captured else None)
         try:
             async with asyncio.timeout(deadline):
-                if process.stdout:
-                    await log.copy(process.stdout)
                 code = await process.wait()
         except TimeoutError:
             raise StartFailed(f"{name} was not done after {deadline:g} s") from None
         finally:
             await finish(process, STEP_GRACE, self.hurry)
+            await log.drained()
             log.close()
         if code:
             raise StartFailed("\n  ".join([f"{name} failed with exit code {code}; its last lines:", *log.tail]))
@@ -103,6 +103,12 @@ class Crew:
         for keeper in reversed(self._keepers):
             self._say(f"stopping {keeper.part.name}")
             await keeper.stop(self.hurry)
+
+    def _log(self, name: str) -> PartLog:
+        return PartLog(name, self._logs, self._write)
+
+    def _say(self, line: str) -> None:
+        self._write(prefixed("millpond", line))
 
 
 def up(env: Env, options: Options) -> int:
@@ -122,7 +128,7 @@ def up(env: Env, options: Options) -> int:
 
 async def _until_stopped(env: Env, options: Options, write: Callable[[str], None]) -> None:
     """Start everything, wait for the order to stop, stop everything."""
-    crew = Crew(_environ_of_parts(env, options), env.home / "logs", lambda line: write(f"{'millpond':<9} | {line}"))
+    crew = Crew(_environ_of_parts(env, options), env.home / "logs", write)
     stop = stop_ordered(crew.hurry)
     starting = asyncio.create_task(_bring_up(crew, env, options))
     stopping = asyncio.create_task(stop.wait())

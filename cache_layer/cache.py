@@ -102,6 +102,20 @@ class Cache:
             return Found(entry=None, age=0.0, failure=failure, nonce=nonce)
         return Found(entry=entry, age=max(0.0, entry.life - max(0, left) / 1000), failure=failure, nonce=nonce)
 
+    async def position(self, key: Key) -> Position:
+        """The position of the newest value, offset 0 before the first; from now on its epoch lasts.
+
+        Raises StoreUnavailable.
+        """
+        name = self.names.version(key)
+        *_, (epoch, offset), _ = await self.store.transaction(
+            ("HSETNX", name, "e", fresh_epoch()),
+            ("HSETNX", name, "o", 0),
+            ("HMGET", name, "e", "o"),
+            ("PEXPIRE", name, version_ttl(key)),
+        )
+        return Position(epoch.decode(), int(offset))
+
     async def begin(self, key: Key, *, seen: bytes, lease: float, force: bool = False) -> Begun:
         """Ask for the right to compute `key` here for `lease` seconds.  Raises StoreUnavailable."""
         names = self.names

@@ -63,7 +63,7 @@ class Authenticate:
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """Subscribe, then call `subscribed` or `failed`."""
+    """Subscribe, then call `subscribed` or `subscribe_failed`."""
 
     id: int
     channel: str
@@ -76,7 +76,7 @@ class Unsubscribe:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Do what the rpc asks, then call `answered` or `failed`."""
+    """Do what the rpc asks, then call `answered` or `call_failed`."""
 
     id: int
     method: str
@@ -85,7 +85,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """Look at a new token of the same user, then call `refreshed` or `failed`, or close."""
+    """Look at a new token of the same user, then call `refreshed`, or close."""
 
     id: int
     token: str
@@ -363,10 +363,6 @@ class Session:
         return [
             Send(frames.reply(command_id, "refresh", {"client": self.client, "version": self._version, **lifetime}))
         ]
-
-    def refresh_failed(self, command_id: int, code: Code) -> list[Effect]:
-        """The new token could not be looked at."""
-        return [] if self.closed else [self._error(command_id, code)]
 
     def expelled(self, channel: str, code: Code) -> list[Effect]:
         """The server ended a subscription."""

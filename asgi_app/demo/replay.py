@@ -63,29 +63,38 @@ def tick(real_now: datetime) -> Tick:
         clock = _locked_clock()
         if clock is None or clock.speed == 0:
             return Tick(0, 0)
-        start, clock.now = clock.now, advance(clock.now, clock.speed, real_now - clock.ticked_at)
-        clock.ticked_at = real_now
+        done = _go_on(clock, real_now)
         clock.save()
-        departing = [flight for span in spans(start, clock.now) for flight in _departing_again(span)]
-        Flight.objects.bulk_create(departing)
-        pruned, _ = Flight.objects.filter(departs__gte=REPLAY_START, departs__lt=clock.now - KEPT).delete()
-        return Tick(len(departing), pruned)
+        return done
 
 
 def set_speed(speed: int, real_now: datetime) -> None:
-    """Go on at so many simulated seconds per second; 0 pauses.  Time passed until now counts at the old speed."""
+    """Go on at so many simulated seconds per second; 0 pauses.  Time passed until now counts at the old speed.
+
+    Raises NotLoaded.
+    """
     with transaction.atomic():
-        tick(real_now)
         clock = _locked_clock()
         if clock is None:
             raise NotLoaded("the flights are not loaded: run `millpond loaddemo`")
-        clock.speed, clock.ticked_at = speed, real_now
+        _go_on(clock, real_now)
+        clock.speed = speed
         clock.save()
 
 
 def _locked_clock() -> ReplayClock | None:
     # SQLite has no row locks and needs none: the project begins its transactions IMMEDIATE, one writer at a time.
     return ReplayClock.objects.select_for_update().first()
+
+
+def _go_on(clock: ReplayClock, real_now: datetime) -> Tick:
+    """Move the clock, write the flights it passes, prune; saving the clock, once, is left to the caller."""
+    start, clock.now = clock.now, advance(clock.now, clock.speed, real_now - clock.ticked_at)
+    clock.ticked_at = real_now
+    departing = [flight for span in spans(start, clock.now) for flight in _departing_again(span)]
+    Flight.objects.bulk_create(departing)
+    pruned, _ = Flight.objects.filter(departs__gte=REPLAY_START, departs__lt=clock.now - KEPT).delete()
+    return Tick(len(departing), pruned)
 
 
 def _departing_again(span: Span) -> Iterator[Flight]:

@@ -187,3 +187,12 @@ async def test_everyone_who_listens_hears_a_commit(cache: Cache, feed: Feed) -> 
     assert heard[0].entry.position == committed.position
     assert heard[0].entry.payload == b'"small"'
     assert heard[1] == Changed()
+
+
+async def test_an_empty_topic_has_an_epoch_that_lasts(cache: Cache) -> None:
+    """The epoch told before the first value is the epoch of the first value."""
+    what = key()
+    before = await cache.position(what)
+    committed = await fill(cache, what, b"[1]")
+    assert (before.epoch, before.offset) == (committed.position.epoch, 0)
+    assert await cache.position(what) == committed.position

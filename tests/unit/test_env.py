@@ -37,7 +37,7 @@ GOOD: list[tuple[str, str, Any]] = [
     ("SERIALIZER", "msgpack", "msgpack"),
     ("ALLOW_YAML", "1", True),
     ("CACHE_STORE", "redis", "redis"),
-    ("APPS", "asgi_app.demo, asgi_app.demo", ("asgi_app.demo", "asgi_app.demo")),
+    ("APPS", "asgi_app.demo, asgi_app.demo", ("asgi_app.demo",)),
     ("SECRET_KEY", "short is allowed outside production", "short is allowed outside production"),
     ("TOKEN_SECRET", "shared", "shared"),
     ("ENV", "development", "development"),

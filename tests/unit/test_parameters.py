@@ -95,7 +95,7 @@ def reasons(parameters: Parameters, query: str | bytes) -> dict[str, str]:
     return {e["name"]: e["reason"] for e in caught.value.extra["errors"]}
 
 
-# --- texts ---------------------------------------------------------------------------------------------------------
+# --- texts ---
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def reasons(parameters: Parameters, query: str | bytes) -> dict[str, str]:
         (set[str], '["b","a","b"]', {"a", "b"}),
         (tuple[int, str], '[1,"a"]', (1, "a")),
         (dict[str, float], '{"a": 1}', {"a": 1.0}),
-        (dict[int, int], '{"3": 1}', {3: 1}),
+        (dict[Literal["a", "b"], int], '{"a": 1}', {"a": 1}),
         (Point, '{"x": 3}', Point(3)),
         (Pair, "[1.5, true]", Pair(1.5, True)),
         (Point | None, "null", None),
@@ -216,7 +216,7 @@ def test_float_minus_zero_is_zero() -> None:
     assert math.copysign(1.0, value(list[float], "[-0.0]")[0]) == 1.0
 
 
-# --- queries -------------------------------------------------------------------------------------------------------
+# --- queries ---
 
 SALES = {"region": (Annotated[str, Meta(max_length=20)], "all"), "days": (Annotated[int, Meta(ge=1, le=365)], 30)}
 
@@ -283,7 +283,7 @@ def test_the_list_of_errors_is_bounded() -> None:
     assert "there are none" in caught.value.extra["errors"][0]["reason"]
 
 
-# --- JSON and Python values ------------------------------------------------------------------------------------------
+# --- JSON and Python values ---
 
 
 def test_json_is_strict_where_text_is_not() -> None:
@@ -313,13 +313,17 @@ def test_python_values_are_taken_and_checked_like_json() -> None:
     }
 
 
-@pytest.mark.parametrize("raw", [Point(99), object(), b"ab", float("nan"), "\ud800", {1, 2}, lambda: 1])
+@pytest.mark.parametrize("raw", [Point(99), object(), b"ab", float("nan"), "\ud800", {1, "a"}, lambda: 1])
 def test_python_values_that_break_the_rules_are_refused(raw: Any) -> None:
     for kind in (Point, str, list[float] | float):
-        if isinstance(raw, set) and kind != str and kind is not Point:
-            continue
         with pytest.raises(BadParameters):
             one(kind).parse({"x": raw}, text=False)
+
+
+def test_a_set_given_for_a_list_has_one_order() -> None:
+    """Otherwise every process would make another key of it."""
+    parameters = one(list[str])
+    assert parameters.dump(parameters.parse({"x": {"c", "a", "b"}}, text=False)) == {"x": ["a", "b", "c"]}
 
 
 def test_nesting_without_end_is_refused() -> None:
@@ -336,7 +340,7 @@ def test_all_errors_of_a_body_are_named_too() -> None:
     assert [e["name"] for e in caught.value.extra["errors"]] == ["days", "needed", "other"]
 
 
-# --- types and defaults ----------------------------------------------------------------------------------------------
+# --- types and defaults ---
 
 
 @pytest.mark.parametrize(
@@ -358,14 +362,20 @@ def test_all_errors_of_a_body_are_named_too() -> None:
         (set, "say what is in it"),
         (Mixed, "Mixed.kinds: the items of a set"),
         (Vague, "Vague.what: Any"),
-        (dict[float, int], "keys of a dict"),
+        (dict[int, int], "keys of a dict"),
+        (dict[Color, int], "keys of a dict"),
+        (dict[Literal["a", 1], int], "keys of a dict"),
         (Open, "Open.x has no bounds"),
         (Window, "Window.label has no bound"),
         (Loose, "Loose.names has no bound"),
         (Deep, "Open.x has no bounds"),
         (Tree, "contains itself"),
         (Literal["e\u0301"], "NFC"),
+        (Literal[True], "take bool"),
+        (Literal[2**70], "not currently supported"),  # type: ignore[valid-type]
         (Annotated[str, Meta(ge=1)], "numeric type"),
+        (Annotated[int, Meta(le=2**64)], "int64"),
+        (Annotated[str, Meta(pattern="(")], "unterminated"),
     ],
 )
 def test_a_type_that_cannot_be_read_or_bounded_is_refused(kind: Any, reason: str) -> None:
@@ -378,7 +388,7 @@ def test_a_type_that_cannot_be_read_or_bounded_is_refused(kind: Any, reason: str
     [(int, None), (int, "1"), (Annotated[int, Meta(ge=1)], 0), (str, "x" * 1001), (float, math.inf), (Color, "green")],
 )
 def test_a_default_must_be_a_value_of_its_type(kind: Any, default: Any) -> None:
-    with pytest.raises(Unsuitable, match="its default .* is refused"):
+    with pytest.raises(Unsuitable, match=r"its default .* is refused"):
         one(kind, default)
 
 
@@ -397,7 +407,7 @@ def test_parameters_are_frozen() -> None:
         params.days = 3  # type: ignore[attr-defined]
 
 
-# --- schema ------------------------------------------------------------------------------------------------------------
+# --- schema ---
 
 
 def test_the_schema_shows_the_bounds_that_are_enforced() -> None:
@@ -431,7 +441,7 @@ def test_the_version_follows_types_and_defaults_and_nothing_else() -> None:
     assert declared(**SALES, more=(int, 0)).version != same
 
 
-# --- canonical text (Hypothesis) -------------------------------------------------------------------------------------
+# --- canonical text (Hypothesis) ---
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
     ["null", "true", "007", '"', "a&b=c", "%41+"]
@@ -464,7 +474,7 @@ KINDS: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
     "choices": (set[Literal["b", "a"]], st.sets(st.sampled_from(["a", "b"]))),
     "days": (set[date], st.sets(st.dates(), max_size=3)),
     "numbers": (frozenset[float], st.frozensets(floats, max_size=3)),
-    "by_color": (dict[Color, UUID], st.dictionaries(st.sampled_from(Color), st.uuids())),
+    "by_choice": (dict[Literal["b", "a"], UUID], st.dictionaries(st.sampled_from(["a", "b"]), st.uuids())),
     "dict": (dict[str, float], st.dictionaries(st.text("ab\u00e9=&,", max_size=3), floats, max_size=3)),
     "tuple": (tuple[int, str], st.tuples(ints, texts)),
     "point": (Point, points),
@@ -548,7 +558,7 @@ def test_a_canonical_query_is_plain_form_data_to_everybody_else(raw: dict[str, s
     parameters = declared(a=(str, "0"), b=(str, "0"), c=(str, "0"))
     params = parameters.parse(raw, text=False)
     read = dict(parse_qsl(parameters.query(params), keep_blank_values=True, strict_parsing=False))
-    assert {**{"a": "0", "b": "0", "c": "0"}, **read} == parameters.dump(params)
+    assert {"a": "0", "b": "0", "c": "0", **read} == parameters.dump(params)
     assert parameters.parse_query(urlencode(raw)) == params
 
 
@@ -558,8 +568,11 @@ def test_no_query_does_anything_but_parse_or_name_what_is_wrong(query: str | byt
     try:
         MIXED.parse_query(query)
     except BadParameters as error:
-        assert error.extra["errors"]
-        json.dumps(error.problem()).encode()
+        problem = error.problem()
+    else:
+        return
+    assert problem["errors"]
+    assert json.dumps(problem, ensure_ascii=False).encode()
 
 
 @quick

@@ -59,7 +59,7 @@ def refusal(function: Callable[..., Any] = sales, name: Any = "sales.daily", **o
     return str(caught.value)
 
 
-# --- what passes ---------------------------------------------------------------------------------------------------
+# --- what passes ---
 
 
 def test_a_declared_function_stays_as_it_was() -> None:
@@ -102,9 +102,9 @@ def test_postponed_annotations_are_resolved() -> None:
 
 
 def test_unknown_names_are_named() -> None:
-    with pytest.raises(UnknownResource, match="'no.such'"):
+    with pytest.raises(UnknownResource, match=r"'no\.such'"):
         registry.resource("no.such")
-    with pytest.raises(UnknownAction, match="'no.such'"):
+    with pytest.raises(UnknownAction, match=r"'no\.such'"):
         registry.action("no.such")
 
 
@@ -117,7 +117,7 @@ def test_isolated_registries_begin_empty_and_give_back_what_was() -> None:
     assert set(registry.resources) == {"sales.daily"}
 
 
-# --- calling ---------------------------------------------------------------------------------------------------------
+# --- calling ---
 
 
 def test_a_function_gets_exactly_what_it_declared() -> None:
@@ -130,7 +130,8 @@ def test_a_function_gets_exactly_what_it_declared() -> None:
     def by_name(n: int, *, progress=None, principal=None) -> Any:  # type: ignore[no-untyped-def]
         return n, progress, principal
 
-    for i, function in enumerate((f, by_annotation, by_name)):
+    functions: list[Callable[..., Any]] = [f, by_annotation, by_name]
+    for i, function in enumerate(functions):
         r = declared(function, name=f"r{i}", vary="user")
         assert (r.wants_progress, r.wants_principal) == (True, True)
         assert list(r.schema()["properties"]) == ["n"]
@@ -155,7 +156,7 @@ def test_an_async_function_gives_a_coroutine() -> None:
     assert asyncio.run(r.call(r.parse_query(""), progress, PUBLIC)) == 1
 
 
-# --- what is refused ---------------------------------------------------------------------------------------------------
+# --- what is refused ---
 
 
 def test_the_message_names_file_line_and_name() -> None:
@@ -325,7 +326,7 @@ def test_the_same_function_imported_again_takes_the_place_of_itself(tmp_path: Pa
     assert set(registry.resources) == {"a.b"}
 
 
-# --- crontab -----------------------------------------------------------------------------------------------------------
+# --- crontab ---
 
 
 @pytest.mark.parametrize(
@@ -380,7 +381,7 @@ def test_celery_understands_whatever_passes(position: int, text: str) -> None:
     crontab.from_string(normal)
 
 
-# --- topics, tags, keys --------------------------------------------------------------------------------------------------
+# --- topics, tags, keys ---
 
 
 def test_a_topic_is_canonical_and_can_be_split() -> None:
@@ -407,7 +408,7 @@ def test_tags_are_sorted_and_each_comes_once() -> None:
 @pytest.mark.parametrize("returned", ["sales", None, 5, [1], ["a\n"], ["x" * 256], [""]])
 def test_a_tags_function_that_returns_no_names_is_its_authors_error(returned: Any) -> None:
     r = declared(tags=lambda params: returned)
-    with pytest.raises(Misdeclared, match="tags of sales.daily returned|tags of sales.daily must return"):
+    with pytest.raises(Misdeclared, match=r"tags of sales\.daily returned|tags of sales\.daily must return"):
         r.tag_names(r.parse_query(""))
 
 
@@ -444,7 +445,7 @@ def test_who_asks_belongs_to_the_key_only_where_it_varies() -> None:
 
 def test_a_vary_function_must_return_text() -> None:
     r = declared(vary=lambda principal: principal.user_id)
-    with pytest.raises(Misdeclared, match="vary of sales.daily must return a str, got NoneType"):
+    with pytest.raises(Misdeclared, match=r"vary of sales\.daily must return a str, got NoneType"):
         r.key(r.parse_query(""), PUBLIC)
 
 
@@ -481,7 +482,7 @@ def test_different_questions_never_share_a_key(asked: list[tuple[str, str, str, 
     assert len(digests) == len(asked)
 
 
-# --- load --------------------------------------------------------------------------------------------------------------
+# --- load ---
 
 
 @pytest.fixture
@@ -522,7 +523,9 @@ def test_a_package_without_resources_is_named(package: Make) -> None:
 
 
 def test_a_package_that_is_not_there_is_named() -> None:
-    with pytest.raises(DeclarationError, match="package 'no_such.thing' cannot be found: there is no module 'no_such'"):
+    with pytest.raises(
+        DeclarationError, match=r"package 'no_such\.thing' cannot be found: there is no module 'no_such'"
+    ):
         registry.load(["no_such.thing"])
 
 

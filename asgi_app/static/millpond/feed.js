@@ -41,7 +41,7 @@ export function onSubscribing(feed, now) {
 export function onSubscribed(feed, context, now) {
   const { state = "pending", age = 0, job = null } = context.data ?? {};
   const snapshot = context.hasRecoveredPublications ? { state, age } : null;
-  const known = { known: true, job, snapshot, epoch: context.streamPosition?.epoch ?? "" };
+  const known = { known: true, job, snapshot, epoch: context.streamPosition?.epoch ?? "", problem: null };
   if (snapshot || !feed.hasValue) return move(feed, "pending", now, known);
   const computedAt = state === "pending" ? feed.computedAt : now - age * 1000;
   return move(feed, state === "fresh" ? "fresh" : "refreshing", now, { ...known, computedAt });
@@ -54,7 +54,7 @@ export function onPublication(feed, context, now) {
     case "progress":
       return move(feed, feed.hasValue ? "refreshing" : "pending", now, { since: now - NOTICEABLE, progress: context.data, job: context.data.job ?? feed.job, problem: null });
     case "error":
-      return move(feed, "failed", now, { problem: context.data, progress: null });
+      return move(feed, "failed", now, { problem: context.data, progress: null, snapshot: null });
     case "stale":
       return move(feed, "outdated", now, { progress: null });
     default:

@@ -127,7 +127,10 @@ export class Panel {
     if (percent === null) bar.removeAttribute("aria-valuenow");
     else bar.setAttribute("aria-valuenow", String(Math.round(percent)));
     const steps = progress?.total ? `step ${progress.done} of ${progress.total}` : "";
-    setText(note, [percent === null ? "Queued" : `${Math.round(percent)} %`, steps, progress?.note].filter(Boolean).join(" · "));
+    const standing = percent === null ? (progress ? "" : "Queued") : `${Math.round(percent)} %`;
+    const text = [standing, steps, progress?.note].filter(Boolean).join(" · ");
+    setText(note, text);
+    bar.setAttribute("aria-valuetext", text);
   }
 
   #frameProblem() {

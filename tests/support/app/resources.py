@@ -1,3 +1,146 @@
-"""Declarations the tests ask for.  Each does one thing."""
+"""Declarations the tests ask for.  Each does one thing; a ledger file, outside of everything, counts what really ran."""
 
 from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from asgi_app import Principal, Progress, action, invalidate, resource
+
+Name = Annotated[str, Meta(max_length=40)]
+Seconds = Annotated[float, Meta(ge=0, le=60)]
+
+
+def _home() -> Path:
+    return Path(os.environ["MILLPOND_HOME"])
+
+
+def note(line: str) -> None:
+    """Write a line into the ledger."""
+    with (_home() / "ledger").open("a") as ledger:
+        ledger.write(f"{line}\n")
+
+
+@resource("test.echo", fresh=60)
+def echo(text: Name = "hello", n: Annotated[int, Meta(ge=0, le=9)] = 1) -> dict[str, Any]:
+    """What was asked."""
+    note(f"echo {text} {n}")
+    return {"text": text, "n": n}
+
+
+@resource("test.slow", fresh=60)
+def slow(name: Name, seconds: Seconds = 1.0, *, progress: Progress) -> dict[str, Any]:
+    """Takes its time, and says so."""
+    note(f"slow {name}")
+    for step in range(10):
+        progress(step, 10, f"step {step}")
+        time.sleep(seconds / 10)
+    return {"name": name, "pid": os.getpid()}
+
+
+@resource("test.short", fresh=1, stale=60, retries=0)
+def short(name: Name) -> float:
+    """Fresh for a second; another value at each computation."""
+    note(f"short {name}")
+    return time.time()
+
+
+@resource("test.source", fresh=60, tags=lambda params: (f"source.{params.name}",))
+def source(name: Name, seconds: Seconds = 0.0) -> str:
+    """What stands in a file, read at the beginning of a computation that may be slow."""
+    file = _home() / f"source-{name}"
+    text = file.read_text() if file.exists() else ""
+    note(f"source {name} {text}")
+    time.sleep(seconds)
+    return text
+
+
+@resource("test.watched", fresh=60, tags=lambda params: (f"source.{params.name}",), refresh="watched")
+def watched(name: Name) -> str:
+    """Like `test.source`, and kept fresh while somebody watches."""
+    return source(name)
+
+
+@resource("test.fails", retries=0, error_ttl=2)
+def fails(message: Name = "no luck") -> None:
+    """Raises."""
+    note("fails")
+    raise ValueError(message)
+
+
+@resource("test.recovers", retries=2)
+def recovers(name: Name) -> str:
+    """Raises at the first attempt."""
+    note(f"recovers {name}")
+    if (_home() / "ledger").read_text().split("\n").count(f"recovers {name}") < 2:
+        raise ValueError("not yet")
+    return "well"
+
+
+@resource("test.not_json", retries=0)
+def not_json() -> object:
+    """Returns what JSON cannot say."""
+    return object()
+
+
+@resource("test.large", retries=0)
+def large(mib: Annotated[int, Meta(ge=1, le=64)] = 50) -> str:
+    """Returns a lot."""
+    return "x" * (mib * 1024 * 1024)
+
+
+@resource("test.late", retries=0, time_limit=1)
+def late() -> None:
+    """Never comes to an end by itself."""
+    time.sleep(50)
+
+
+@resource("test.dies", retries=0, time_limit=30)
+def dies() -> None:
+    """Takes its process along."""
+    note("dies")
+    os._exit(3)
+
+
+@resource("test.here", offload=False, fresh=1)
+async def here(name: Name) -> dict[str, Any]:
+    """Computed in the web process."""
+    note(f"here {name}")
+    return {"name": name, "pid": os.getpid()}
+
+
+@resource("test.coroutine")
+async def coroutine(name: Name, *, progress: Progress) -> dict[str, Any]:
+    """Computed on the event loop of a worker."""
+    progress(1, 2)
+    return {"name": name, "pid": os.getpid()}
+
+
+@resource("test.mine", vary="user", access="login")
+def mine(*, principal: Principal) -> dict[str, Any]:
+    """Each user's own."""
+    return {"user": principal.username}
+
+
+@resource("test.guarded", access=lambda principal, params: params.name == principal.username)
+def guarded(name: Name) -> str:
+    """Only for whom it is about."""
+    return f"about {name}"
+
+
+@action("test.write", access="login")
+def write(name: Name, text: Name) -> None:
+    """Changes what `test.source` reads, and says so."""
+    note(f"write {name} {text}")
+    (_home() / f"source-{name}").write_text(text)
+    invalidate(f"source.{name}")
+
+
+@action("test.tick", schedule=1, access="public")
+def tick() -> None:
+    """Happens each second."""
+    note("tick")

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgi_app.demo.extract import EPOCH, Departure, ExtractDamaged, pack, read, read_csv, unpack
@@ -27,6 +27,7 @@ def order(flight: Departure) -> tuple[object, ...]:
     return flight.departs, flight.origin, flight.carrier, flight.number
 
 
+@settings(max_examples=20, deadline=None)  # each takes the memory of the strongest compression: 30 ms
 @given(st.lists(departures, max_size=40, unique_by=order))
 def test_what_is_packed_comes_back_in_the_order_of_departure(flights: list[Departure]) -> None:
     """`unpack(pack(flights))` is the flights, sorted."""

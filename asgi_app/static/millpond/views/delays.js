@@ -39,7 +39,7 @@ export function hourlyView(body) {
   const fill = stage(body, keys(["key--bar-delay", "mean delay in minutes (right)"], ["key--line", "flights (left)"]), host);
   let rows = [];
   const [flights, delay] = sharedZero(() => rows.map((row) => row.mean));
-  const chart = new Chart(host, 210, (colours) => ({
+  const chart = new Chart(host, 190, (colours) => ({
     scales: { x: barScale(1, false), delay, flights },
     axes: [bottomAxis(colours, (hour) => (Number.isInteger(hour) ? two(hour) : ""), 34), sideAxis(colours, "flights", colours.accent), sideAxis(colours, "delay", colours.warn, true)],
     series: [{}, bars(colours["mark-delay"], { scale: "delay" }), line(colours["mark-flights"], { scale: "flights" })],
@@ -83,7 +83,7 @@ export function cancellationsView(body) {
   list.append(total);
   const fill = stage(body, list, host);
   let rows = [];
-  const chart = new Chart(host, 210, (colours) => ({
+  const chart = new Chart(host, 190, (colours) => ({
     scales: { x: barScale(DAY, true), y: fromZero },
     axes: [bottomAxis(colours, (split) => (split % DAY ? "" : dayAndMonth(split)), 60), sideAxis(colours, "y", colours["ink-soft"])],
     series: [{}, bars(colours["mark-cancelled"])],
