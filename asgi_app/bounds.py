@@ -48,7 +48,7 @@ def bounded(annotation: Any) -> Any:
         Decoder(type_)
     except Unsuitable:
         raise
-    except Exception as error:  # msgspec has a kind of its own for every reason, and a pattern may be no pattern
+    except Exception as error:  # msgspec has a kind of its own for nearly every reason
         raise Unsuitable(str(error)) from error
     return type_
 

@@ -72,6 +72,7 @@ class Store:
             health_check_interval=0,
         )
         self._client = aioredis.Redis(connection_pool=self._pool)
+        self._client.response_callbacks.clear()  # replies as the server sends them
         self._scripts: dict[str, Any] = {}
         self._calls: set[asyncio.Task[Any]] = set()
 

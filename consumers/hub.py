@@ -57,13 +57,12 @@ class _Line(Channel):
         super().__init__()
         #: Equal for all holders: what to subscribe, what outdates it, whether to keep it fresh.
         self.source = source
-        #: The topic as those see it who follow it or are about to; any of them serves to read.
-        self.sources: dict[int, Source] = {}
+        #: Those who follow it or are about to; the source of any of them serves to read.
+        self.seats: dict[Subscription, None] = {}
         self.open = False
         self.closed = False
         #: Something was invalidated or may have been missed: what is held may not be given to new subscribers unread.
         self.suspect = False
-        self.joining = 0
         self.read_at = 0.0
         self.reading: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -73,7 +72,7 @@ class _Line(Channel):
 
     @property
     def idle(self) -> bool:
-        return not self.subscriptions and not self.joining
+        return not self.seats
 
 
 class Hub:
@@ -101,31 +100,29 @@ class Hub:
         line = self._lines.get(source.key)
         if line is None:
             line = self._lines[source.key] = _Line(source)
-        line.joining += 1
-        line.sources[id(source)] = source
-        subscription: Subscription | None = None
+        subscription = Subscription(line, source, holder, name)
+        line.seats[subscription] = None
         try:
             async with asyncio.timeout(JOIN_WITHIN):
                 await self._current(line)
-            if id(source) not in line.sources:
+            if subscription not in line.seats:
                 raise Denied("access was lost")
-            subscription = Subscription(line, source, holder, name)
-            line.subscriptions[subscription] = None
-            return subscription
         except TimeoutError:
+            self.leave(subscription)
             raise StoreUnavailable("the store did not answer in time") from None
-        finally:
-            line.joining -= 1
-            if subscription is None:
-                line.sources.pop(id(source), None)
-            self._keep_or_end(line)
+        except BaseException:
+            self.leave(subscription)
+            raise
+        line.subscriptions[subscription] = None
+        self._keep_or_end(line)
+        return subscription
 
     def leave(self, subscription: Subscription) -> None:
         """Stop following; may be called twice."""
         line = subscription.channel
         line.subscriptions.pop(subscription, None)
         if isinstance(line, _Line):
-            line.sources.pop(id(subscription.source), None)
+            line.seats.pop(subscription, None)
             self._keep_or_end(line)
 
     def _keep_or_end(self, line: _Line) -> None:
@@ -150,6 +147,7 @@ class Hub:
         """Let go of all channels; may be called twice."""
         for line in list(self._lines.values()):
             line.subscriptions.clear()
+            line.seats.clear()
             if line.end is not None:
                 line.end.cancel()
             self._end(line)
@@ -211,13 +209,13 @@ class Hub:
     async def _snapshot(self, line: _Line) -> Snapshot:
         """Read through any of the line's sources: who lost access loses the subscription, and the others go on."""
         while True:
-            source = next(iter(line.sources.values()), line.source)
+            seat = next(iter(line.seats), None)
             try:
-                return await source.read()
+                return await (seat.source if seat is not None else line.source).read()
             except _FINAL as error:
-                line.sources.pop(id(source), None)
-                self._expel(line, source, error)
-                if not line.sources:
+                if seat is not None:
+                    self._expel(line, seat, error)
+                if not line.seats:
                     raise
 
     async def _open(self, line: _Line) -> None:
@@ -227,6 +225,8 @@ class Hub:
         if not line.open:
             await self._feed.subscribe(line.source.channel, self._listener(line))
             line.open = True
+            if line.closed:  # everybody left meanwhile
+                self._feed.unsubscribe(line.source.channel, self._listener(line))
 
     def _read_behind(self, line: _Line, delay: float = 0.0) -> None:
         """Read without anybody waiting; what goes wrong is tried again by the line's timer."""
@@ -339,11 +339,11 @@ class Hub:
         finally:
             line.sweeping = False
 
-    def _expel(self, line: _Line, source: Source, error: MillpondError) -> None:
-        for subscription in tuple(line.subscriptions):
-            if subscription.source is source:
-                self.leave(subscription)
-                subscription.holder.expel(subscription, error)
+    def _expel(self, line: _Line, seat: Subscription, error: MillpondError) -> None:
+        stands = seat in line.subscriptions
+        self.leave(seat)
+        if stands:
+            seat.holder.expel(seat, error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

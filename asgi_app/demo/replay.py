@@ -1,8 +1,8 @@
 """The replay: after 2013 the year runs on, its flights departing again 364 days later, and again after that.
 
 Invariant: every flight between the start of the replay and `ReplayClock.now` has departed exactly once.  A tick moves
-the clock and writes the flights it passed in one transaction that holds the clock's row, so the spans of two ticks never
-overlap and never leave a gap.
+the clock and writes the flights it passed in one transaction that holds the clock's row, so the spans of two ticks
+neither overlap nor leave a gap.
 """
 
 from collections.abc import Iterator

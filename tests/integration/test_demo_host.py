@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 
@@ -27,20 +27,17 @@ async def test_the_metrics_are_those_of_this_machine() -> None:
 
 async def test_a_process_is_found_by_its_command_and_gone_when_it_ends() -> None:
     """A worker shows with its role, its number and its memory, until it ends; this process, a test, never."""
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; print('up', flush=True); sys.stdin.read()",
-        "-m",
-        "asgi_app",
-        "worker",
-    ]
+    code = "import sys; print('up', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, "-m", "asgi_app", "worker"]
+    worker = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert worker.stdout is not None
+    assert await worker.stdout.readline() == b"up\n"
     machine = host.Host()
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == "up\n"
-        shown = {row["pid"]: row for row in (await machine.metrics())["processes"]}
-        assert shown[worker.pid]["role"] == "worker"
-        assert shown[worker.pid]["rss"] > 1_000_000
-        assert os.getpid() not in shown
+    shown = {row["pid"]: row for row in (await machine.metrics())["processes"]}
+    assert shown[worker.pid]["role"] == "worker"
+    assert shown[worker.pid]["rss"] > 1_000_000
+    assert os.getpid() not in shown
+    await worker.communicate(b"")
     assert worker.pid not in {row["pid"] for row in (await machine.metrics())["processes"]}

@@ -32,10 +32,11 @@ from django.core.management import call_command
 from asgi_app.demo.models import Flight, ReplayClock
 call_command("migrate", "demo", verbosity=0)
 start = datetime(2013, 1, 2, tzinfo=UTC)
-for number in range(301):
-    at = start + timedelta(minutes=number)
-    flight = Flight(departs=at, day=at.date(), hour=at.hour, carrier="UA", number=number, origin="EWR", dest="ORD")
-    flight.save()
+Flight.objects.bulk_create(
+    Flight(departs=at, day=at.date(), hour=at.hour, carrier="UA", number=number, origin="EWR", dest="ORD")
+    for number in range(301)
+    for at in [start + timedelta(minutes=number)]
+)
 ReplayClock.objects.bulk_create([ReplayClock(ticked_at=datetime(2030, 1, 1, tzinfo=UTC))])
 """
 
@@ -63,11 +64,15 @@ def run(code: str, environment: dict[str, str]) -> str:
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=50).stdout
 
 
+def start(code: str, environment: dict[str, str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", code]
+    return subprocess.Popen(command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
 def test_each_flight_is_written_by_one_of_them(environment: dict[str, str]) -> None:
     """Three processes tick thirty times each at once: together they write every flight once."""
     run(PREPARE, environment)
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    tickers = [subprocess.Popen([sys.executable, "-c", TICKER], env=environment, text=True, **pipes) for _ in range(3)]
+    tickers = [start(TICKER, environment) for _ in range(3)]
     for ticker in tickers:
         assert ticker.stdout is not None
         assert ticker.stdout.readline() == "ready\n"

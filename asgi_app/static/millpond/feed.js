@@ -29,7 +29,7 @@ export function emptyFeed(topic) {
 }
 
 function move(feed, state, now, changes) {
-  return { ...feed, ...changes, state, since: feed.state === state ? feed.since : now };
+  return { ...feed, ...changes, state, since: changes.since ?? (feed.state === state ? feed.since : now) };
 }
 
 /** The subscription is asked for (again): nothing is known of the newest value until the reply. */

@@ -290,7 +290,8 @@ def test_an_rpc_is_called_and_answered() -> None:
 
 def test_calls_under_way_are_limited() -> None:
     """More of them are too many requests, until some are answered."""
-    talk = Talk().connected().say(*[{"id": n, "rpc": {"method": "m"}} for n in range(1, session.CALLS + 2)])
+    talk = Talk(limits=Limits(subscriptions=3, command_rate=50, message=10_000)).connected()
+    talk.say(*[{"id": n, "rpc": {"method": "m"}} for n in range(1, session.CALLS + 2)])
     assert talk.error[0] == Errors.TOO_MANY_REQUESTS.number
     talk.took(talk.session.call_failed(1, Errors.NOT_AVAILABLE))
     assert talk.say({"id": 99, "rpc": {"method": "m"}}).does[-1] == session.Call(99, "m", None)

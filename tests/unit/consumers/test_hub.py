@@ -1,0 +1,360 @@
+"""One subscription per topic and process, fanned out, on stand-ins for store and topics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from asgi_app.errors import ComputationFailed, Denied, NotFound
+from cache_layer.errors import StoreUnavailable
+from consumers import hub as module
+from consumers.channel import Subscription
+from consumers.connections import Connections
+from consumers.hub import Hub
+from tests.support.fake_sources import FakeFeed, FakeSource, published, snapshot
+
+INVALIDATIONS = "invalidations"
+
+
+class Client:
+    """A holder that takes everything at once."""
+
+    def __init__(self) -> None:
+        self.got: list[str] = []
+        self.expelled: list[Exception] = []
+
+    def touch(self, subscription: Subscription) -> None:
+        self.got += [f"{news.kind}:{news.payload.decode()}" for news in subscription.catch_up()]
+
+    def expel(self, subscription: Subscription, error: Exception) -> None:
+        self.expelled.append(error)
+
+
+async def until(true: Callable[[], Any], what: str) -> None:
+    for _ in range(500):
+        if true():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail(f"never: {what}")
+
+
+@pytest.fixture
+def feed() -> FakeFeed:
+    return FakeFeed()
+
+
+@pytest.fixture
+async def hub(feed: FakeFeed) -> AsyncIterator[Hub]:
+    made = Hub(feed, INVALIDATIONS, Connections(10, 10))  # type: ignore[arg-type]
+    yield made
+    await made.stop()
+    assert feed.on_gap == []
+    assert not any(feed.listeners.values())
+
+
+async def join(hub: Hub, source: FakeSource, name: str = "t") -> tuple[Client, Subscription]:
+    client = Client()
+    subscription = await hub.join(source, client, name)
+    subscription.take_value()
+    return client, subscription
+
+
+async def test_the_snapshot_is_read_after_the_store_confirmed(hub: Hub, feed: FakeFeed) -> None:
+    """A publication during the read is merged with it: nothing lost, nothing twice."""
+    source = FakeSource(now=snapshot(3))
+    source.gate.clear()
+    client = Client()
+    joining = asyncio.create_task(hub.join(source, client, "t"))
+    await until(lambda: source.reads, "the read began")
+    assert feed.listeners[source.channel]
+    assert feed.listeners[INVALIDATIONS]
+    feed.say(source.channel, published(4))
+    source.gate.set()
+    subscription = await joining
+    value = subscription.take_value()
+    assert value is not None
+    assert value.payload == b"4"
+    feed.say(source.channel, published(4))
+    feed.say(source.channel, published(5))
+    assert client.got == ["value:5"]
+
+
+async def test_many_joiners_share_one_subscription_and_one_read(hub: Hub, feed: FakeFeed) -> None:
+    """And later ones need no read at all while the value is fresh."""
+    source = FakeSource()
+    clients = await asyncio.gather(*(join(hub, source) for _ in range(200)))
+    await join(hub, source)
+    assert source.reads == 1
+    assert len(feed.listeners[source.channel]) == 1
+    feed.say(source.channel, published(2))
+    await until(lambda: all(client.got == ["value:2"] for client, _ in clients), "all were told")
+
+
+async def test_a_broadcast_to_many_lets_others_run(hub: Hub, feed: FakeFeed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is cut into slices, and a newer value overtakes it for those not yet told."""
+    monkeypatch.setattr(module, "_SLICE", 0.0)
+    source = FakeSource()
+    clients = [client for client, _ in await asyncio.gather(*(join(hub, source) for _ in range(300)))]
+    feed.say(source.channel, published(2))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    told = sum(client.got != [] for client in clients)
+    assert 0 < told < 300
+    feed.say(source.channel, published(3))
+    await until(lambda: all(client.got[-1:] == ["value:3"] for client in clients), "all hold the newest")
+    assert sum("value:2" in client.got for client in clients) < 300
+
+
+async def test_a_pending_value_comes_when_it_is_there(hub: Hub, feed: FakeFeed) -> None:
+    """Progress before it."""
+    source = FakeSource(now=snapshot(0, None, job="j"))
+    client, subscription = await join(hub, source)
+    assert subscription.channel.job == "j"
+    feed.say(source.channel, b'P{"done":1}')
+    feed.say(source.channel, published(1))
+    assert client.got == ['progress:{"done":1}', "value:1"]
+
+
+async def test_a_late_joiner_hears_of_the_progress_so_far(hub: Hub, feed: FakeFeed) -> None:
+    """The newest of it, after its reply."""
+    source = FakeSource(now=snapshot(0, None))
+    await join(hub, source)
+    feed.say(source.channel, b"P1")
+    feed.say(source.channel, b"P2")
+    client, subscription = await join(hub, source)
+    client.touch(subscription)
+    assert client.got == ["progress:2"]
+
+
+async def test_changed_is_read_once_per_process(hub: Hub, feed: FakeFeed) -> None:
+    """However many follow; several changes during a read cost one more."""
+    source = FakeSource(now=snapshot(1))
+    clients = [client for client, _ in await asyncio.gather(*(join(hub, source) for _ in range(20)))]
+    source.now = snapshot(2)
+    source.gate.clear()
+    feed.say(source.channel, b"C")
+    await until(lambda: source.reads == 2, "it is read again")
+    source.now = snapshot(3)
+    feed.say(source.channel, b"C")
+    feed.say(source.channel, b"C")
+    source.gate.set()
+    await until(lambda: clients[0].got[-1:] == ["value:3"], "the newest arrived")
+    assert source.reads == 3
+
+
+async def test_an_invalidated_watched_value_is_read_at_once(hub: Hub, feed: FakeFeed) -> None:
+    """Reading starts the recomputation; subscribers hear nothing but its result."""
+    source = FakeSource(tags=("sales",), watched=True)
+    client, _ = await join(hub, source)
+    source.now = snapshot(1, state="stale", job="j")
+    feed.say(INVALIDATIONS, b'{"tags":["other"]}')
+    feed.say(INVALIDATIONS, b'{"tags":["sales","x"]}')
+    await until(lambda: source.reads == 2, "it is read")
+    feed.say(source.channel, published(2))
+    assert client.got == ["value:2"]
+
+
+async def test_an_invalidated_lazy_value_is_stale_and_its_subscribers_are_told(hub: Hub, feed: FakeFeed) -> None:
+    """Once; it is not recomputed, until somebody new subscribes."""
+    source = FakeSource(tags=("sales",))
+    client, _ = await join(hub, source)
+    for _ in range(3):
+        feed.say(INVALIDATIONS, b'{"tags":["sales"]}')
+    assert client.got == ["stale:{}"]
+    assert source.reads == 1
+    source.now = snapshot(0, None, job="j")
+    _, late = await join(hub, source)
+    assert source.reads == 2
+    assert late.catch_up() == []
+
+
+async def test_an_invalidation_during_a_read_is_not_answered_by_it(hub: Hub, feed: FakeFeed) -> None:
+    """The read may have been before the invalidation: it is read again before anybody is told."""
+    source = FakeSource(tags=("sales",), now=snapshot(1))
+    source.gate.clear()
+    joining = asyncio.create_task(hub.join(source, Client(), "t"))
+    await until(lambda: source.reads, "the read began")
+    feed.say(INVALIDATIONS, b'{"tags":["sales"]}')
+    source.now = snapshot(2)
+    source.gate.set()
+    value = (await joining).take_value()
+    assert value is not None
+    assert value.payload == b"2"
+
+
+async def test_foreign_invalidations_are_ignored(hub: Hub, feed: FakeFeed) -> None:
+    """They reach nobody."""
+    source = FakeSource(tags=("sales",))
+    client, _ = await join(hub, source)
+    for message in (b"", b"x", b"{}", b'{"tags":5}', b"[]"):
+        feed.say(INVALIDATIONS, message)
+    feed.say(source.channel, b"?")
+    assert client.got == []
+
+
+async def test_a_watched_value_is_read_when_its_freshness_ends(hub: Hub) -> None:
+    """By one timer, again and again while it is followed."""
+    source = FakeSource(watched=True, now=snapshot(1, fresh_for=0.05))
+    client, _ = await join(hub, source)
+    source.now = snapshot(2, fresh_for=0.05)
+    await until(lambda: client.got == ["value:2"], "the new value came")
+    await until(lambda: source.reads >= 4, "it goes on")
+
+
+async def test_a_lazy_value_is_not_read_when_its_freshness_ends(hub: Hub) -> None:
+    """Nobody asked for it to be kept fresh."""
+    source = FakeSource(now=snapshot(1, fresh_for=0.01))
+    _, subscription = await join(hub, source)
+    await asyncio.sleep(0)
+    assert module.Hub._next_look(subscription.channel, 0.0) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("state", "watched", "job", "low", "high"),
+    [
+        ("pending", True, None, 3.0, 5.0),
+        ("pending", False, "j", 3.0, 5.0),
+        ("stale", False, "j", 3.0, 5.0),
+        ("stale", True, None, 3.0, 5.0),
+        ("failed", True, None, 9.0, 9.5),
+        ("fresh", True, None, 60.05, 60.5),
+    ],
+)
+async def test_when_the_next_look_is_due(
+    hub: Hub, state: str, watched: bool, job: str | None, low: float, high: float
+) -> None:
+    """Every few seconds for what is on its way, as the error says after an error, and at the end of freshness."""
+    error = {"type": "x", "retry_after": 9} if state == "failed" else None
+    payload = b"" if state in ("stale", "fresh") else None
+    source = FakeSource(watched=watched, now=snapshot(1, payload, state=state, job=job, error=error))
+    _, subscription = await join(hub, source)
+    line = subscription.channel
+    due = Hub._next_look(line, line.fresh_until - 60.0 if state == "fresh" else 0.0)  # type: ignore[arg-type]
+    assert due is not None
+    assert low <= due <= high
+
+
+async def test_after_a_gap_everything_is_read_again(hub: Hub, feed: FakeFeed) -> None:
+    """Once per topic, and only what changed is told."""
+    same, other = FakeSource("same"), FakeSource("other")
+    quiet = [(await join(hub, same))[0] for _ in range(3)]
+    told = [(await join(hub, other))[0] for _ in range(3)]
+    other.now = snapshot(9)
+    feed.gap()
+    await until(lambda: all(client.got == ["value:9"] for client in told), "the change was told")
+    await until(lambda: same.reads == 2, "the other was read")
+    assert other.reads == 2
+    assert all(client.got == [] for client in quiet)
+
+
+async def test_without_the_store_a_subscribe_is_refused_and_nothing_is_left(hub: Hub, feed: FakeFeed) -> None:
+    """And works again as soon as the store is back."""
+    feed.down = True
+    source = FakeSource()
+    with pytest.raises(StoreUnavailable):
+        await join(hub, source)
+    feed.down = False
+    source.now = StoreUnavailable("away")
+    with pytest.raises(StoreUnavailable):
+        await join(hub, source)
+    source.now = snapshot(1)
+    _, subscription = await join(hub, source)
+    assert subscription.sent is not None
+
+
+async def test_a_read_that_hangs_is_refused_in_time(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients give up after five seconds and tear down everything."""
+    monkeypatch.setattr(module, "JOIN_WITHIN", 0.02)
+    source = FakeSource()
+    source.gate.clear()
+    with pytest.raises(StoreUnavailable):
+        await join(hub, source)
+    source.gate.set()
+
+
+async def test_while_the_feed_is_not_healthy_nothing_is_served_from_memory(hub: Hub, feed: FakeFeed) -> None:
+    """What it held may be outdated without anybody having said so."""
+    source = FakeSource()
+    await join(hub, source)
+    feed.healthy = False
+    source.now = snapshot(2)
+    _, subscription = await join(hub, source)
+    assert source.reads == 2
+    assert subscription.sent is not None
+    assert subscription.sent.offset == 2
+
+
+async def test_a_channel_is_kept_for_a_while_after_its_last_subscriber(
+    hub: Hub, feed: FakeFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reloads come back to it without a read; then it is let go."""
+    monkeypatch.setattr(module, "GRACE", 0.05)
+    source = FakeSource()
+    _, subscription = await join(hub, source)
+    hub.leave(subscription)
+    hub.leave(subscription)
+    _, again = await join(hub, source)
+    assert source.reads == 1
+    hub.leave(again)
+    await until(lambda: not feed.listeners[source.channel], "the channel is released")
+    await join(hub, source)
+    assert source.reads == 2
+
+
+async def test_whoever_loses_access_loses_the_subscription_and_the_others_go_on(hub: Hub, feed: FakeFeed) -> None:
+    """Principals share a channel when they share a key; each is judged for itself."""
+    revoked, allowed = FakeSource(), FakeSource()
+    out, _ = await join(hub, revoked)
+    stays, _ = await join(hub, allowed)
+    revoked.now = Denied("no more")
+    allowed.now = snapshot(2)
+    feed.say(revoked.channel, b"C")
+    await until(lambda: stays.got == ["value:2"], "the other got the value")
+    assert [type(error) for error in out.expelled] == [Denied]
+    assert out.got == []
+    assert stays.expelled == []
+
+
+async def test_a_topic_that_is_gone_ends_its_subscriptions(hub: Hub, feed: FakeFeed) -> None:
+    """A job whose record has expired."""
+    source = FakeSource()
+    client, _ = await join(hub, source)
+    source.now = NotFound("gone")
+    feed.say(source.channel, b"C")
+    await until(lambda: client.expelled, "it was told")
+    with pytest.raises(NotFound):
+        await join(hub, source)
+
+
+async def test_an_error_reaches_subscribers_and_the_next_value_ends_it(hub: Hub, feed: FakeFeed) -> None:
+    """A late joiner hears of it, too."""
+    source = FakeSource()
+    client, _ = await join(hub, source)
+    problem = json.dumps(ComputationFailed("boom").problem()).encode()
+    feed.say(source.channel, b"E" + problem)
+    assert client.got == [f"error:{problem.decode()}"]
+    source.now = snapshot(1, state="failed", error=ComputationFailed("boom").problem())
+    late, subscription = await join(hub, source)
+    late.touch(subscription)
+    assert len(late.got) == 1
+    feed.say(source.channel, published(2))
+    assert client.got[-1] == late.got[-1] == "value:2"
+
+
+async def test_a_cancelled_joiner_leaves_the_shared_read_to_the_others(hub: Hub) -> None:
+    """And no trace of itself."""
+    source = FakeSource()
+    source.gate.clear()
+    gone = asyncio.create_task(hub.join(source, Client(), "t"))
+    stays = asyncio.create_task(hub.join(source, Client(), "t"))
+    await until(lambda: source.reads, "the read began")
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    source.gate.set()
+    subscription = await stays
+    assert list(subscription.channel.subscriptions) == [subscription]
+    assert source.reads == 1
