@@ -1,4 +1,7 @@
-"""The `millpond` command.  Its own commands are below; every other one is Django's (`millpond migrate`, `millpond shell`, …)."""
+"""The `millpond` command.
+
+Its own commands are below; every other one is Django's (`millpond migrate`, `millpond shell`, …).
+"""
 
 import logging
 import os
@@ -14,11 +17,16 @@ from asgi_app.env import SettingsError, env
 log = logging.getLogger("asgi_app")
 
 _HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-_PORT = click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port to listen on.")
+_PORT = click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port to listen on."
+)
 _DEFAULT_SCOPES = "read"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog="Every other command is Django's: see `millpond help`.")
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Every other command is Django's: see `millpond help`.",
+)
 @click.version_option(asgi_app.__version__, prog_name="millpond")
 def cli() -> None:
     """Slow functions as live resources."""
@@ -87,7 +95,9 @@ def token() -> None:
 @token.command()
 @click.argument("user")
 @click.option("--days", type=click.IntRange(1, 36500), help="Days until it expires; default: never.")
-@click.option("--scope", default=_DEFAULT_SCOPES, show_default=True, help="Comma-separated: read, run, publish, invalidate.")
+@click.option(
+    "--scope", default=_DEFAULT_SCOPES, show_default=True, help="Comma-separated: read, run, publish, invalidate."
+)
 def create(user: str, days: int | None, scope: str) -> None:
     """Make an API token for the existing user USER and print it, this once."""
     _begin("token")
@@ -122,7 +132,7 @@ def _begin(role: str) -> None:
 
 def _prepare_celery() -> None:
     from celery import signals
-    from celery.platforms import SecurityWarning
+    from celery.exceptions import SecurityWarning
 
     # It warns every root of pickle, which no worker of ours accepts.
     warnings.filterwarnings("ignore", category=SecurityWarning)

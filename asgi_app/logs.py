@@ -2,8 +2,8 @@
 
     2026-01-31T08:15:02.113Z INFO web asgi_app.jobs job 0192… finished in 1.2 s
 
-Line breaks inside a message are escaped, so that nobody can forge a line through a name or a header; a traceback follows on the
-same line, its lines joined by " | ".
+Line breaks inside a message are escaped, so that nobody can forge a line through a name or a header; a traceback
+follows on the same line, its lines joined by " | ".
 """
 
 import logging
@@ -35,7 +35,10 @@ class LineFormatter(logging.Formatter):
 
 
 def is_unexpected(record: logging.LogRecord) -> bool:
-    """Whether something was raised.  A 503 that was answered on purpose is no event of the log; the metrics count it."""
+    """Whether something was raised.
+
+    A 503 that was answered on purpose is no event of the log; the metrics count it.
+    """
     return record.exc_info is not None
 
 

@@ -1,7 +1,7 @@
 """Child processes: started, watched, started again, stopped.
 
-Invariant: a `Keeper` that was stopped has left no process behind, and a process never outlives the one that started it.  Every
-child leads a session of its own, so that the terminal's Ctrl-C reaches only us and a stop reaches its whole group.
+Invariant: a `Keeper` that was stopped has left no process behind, and a process never outlives the one that started it.
+Every child leads a session of its own: the terminal's Ctrl-C reaches only us, and a stop reaches its whole group.
 """
 
 import asyncio
@@ -83,7 +83,7 @@ def prefixed(name: str, line: str) -> str:
 
 
 class PartLog:
-    """The output of one part: to the terminal with its name in front, to a bounded file, and its last lines for a report."""
+    """The output of one part: to the terminal after its name, to a bounded file, and its last lines for a report."""
 
     def __init__(self, name: str, directory: Path, write: Callable[[str], None]) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -136,8 +136,8 @@ async def spawn(
 ) -> asyncio.subprocess.Process:
     """Start `command` in a session of its own and tell it whom it belongs to.
 
-    `output`: descriptor both its outputs go to, closed here afterwards; None: our stderr, for our own stdout carries only what was
-    promised there.
+    `output`: descriptor both its outputs go to, closed here afterwards; None: our stderr, for our own stdout carries
+    only what was promised there.
     """
     try:
         return await asyncio.create_subprocess_exec(
@@ -233,7 +233,10 @@ class Keeper:
             await asyncio.sleep(delay)
 
     async def _run(self) -> tuple[str, bool]:
-        """One life of the part.  Returns how it ended, once nothing of it is left, and whether another try is pointless."""
+        """One life of the part.
+
+        Returns how it ended, once nothing of it is left, and whether another try is pointless.
+        """
         output = await self._log.open() if self._log else None
         try:
             process = await spawn(self.part.command, self._environ, output=output, pass_fds=self.part.pass_fds)
@@ -274,7 +277,8 @@ def stop_ordered(hurry: asyncio.Event) -> asyncio.Event:
 def own_command(*arguments: str) -> tuple[str, ...]:
     """The command line of another `millpond` command, through the same door this process came in by.
 
-    That door matters: `python -m` puts the current directory first on the path, where a user's own `tasks` would hide ours.
+    That door matters: `python -m` puts the current directory first on the path, where a user's own `tasks` would hide
+    ours.
     """
     script = Path(sys.argv[0]).absolute()
     door = (str(script),) if script.name == "millpond" and script.exists() else ("-m", "asgi_app")

@@ -1,7 +1,7 @@
 """Texts of the environment, read into values.  Pure: nothing here looks at the machine.
 
-A reader takes the text of one setting and returns its value, or raises `ValueError` whose message says what is allowed.  It never
-repeats the text, which may be a secret: the caller decides whether to show it.
+A reader takes the text of one setting and returns its value, or raises `ValueError` whose message says what is allowed.
+It never repeats the text, which may be a secret: the caller decides whether to show it.
 """
 
 import math
@@ -130,7 +130,10 @@ def hosts(value: str) -> tuple[str, ...]:
 
 
 def origins(value: str) -> tuple[str, ...]:
-    """Origins as a browser sends them: scheme, host and, where it is not the default, port.  Normalised to that form."""
+    """Origins as a browser sends them: scheme, host and, where it is not the default, port.
+
+    Normalised to that form.
+    """
     return tuple(_origin(item) for item in _list(value))
 
 
@@ -155,7 +158,10 @@ def _origin(value: str) -> str:
 
 
 def url(*schemes: str, several: bool = False) -> Callable[[str], str]:
-    """A URL of one of the schemes, with a host (or, for sockets and files, a path).  `several`: separated by semicolons."""
+    """A URL of one of the schemes, with a host (or, for sockets and files, a path).
+
+    `several`: separated by semicolons.
+    """
 
     def read(value: str) -> str:
         for item in value.split(";") if several else [value]:

@@ -59,11 +59,16 @@ def missing_parts(status: int, body: bytes) -> dict[str, str]:
     except (msgspec.DecodeError, LookupError, TypeError, AttributeError):
         return {"web": f"/readyz answered {status}"}
     missing |= {role: "not heard of yet" for role in ("worker", "scheduler") if role not in missing}
-    return {name: reason for name, reason in missing.items() if reason} or ({} if status == 200 else {"web": f"{status}"})
+    return {name: reason for name, reason in missing.items() if reason} or (
+        {} if status == 200 else {"web": f"{status}"}
+    )
 
 
 def _reason(check: Any) -> str:
-    """"" for a check that is ok, else what it says.  A check is a word, or an object with `status` and perhaps `detail`."""
+    """ "" for a check that is ok, else what it says.
+
+    A check is a word, or an object with `status` and perhaps `detail`.
+    """
     word = check.get("status") if isinstance(check, dict) else check
     if word in ("ok", True):
         return ""

@@ -1,7 +1,7 @@
 """Django's settings.  They copy `Env` and decide nothing an operator could want otherwise; see `asgi_app/env.py`.
 
-DEBUG stays off everywhere: its error page shows settings to whoever causes an error, and its query log grows.  Tracebacks are in
-the log.
+DEBUG stays off everywhere: its error page shows settings to whoever causes an error, and its query log grows.
+Tracebacks are in the log.
 """
 
 from asgi_app.env import env
@@ -56,7 +56,8 @@ DATABASES = {"default": ENV.database}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.mysql":
     import pymysql
 
-    pymysql.install_as_MySQLdb()  # Django asks for MySQLdb, whose wheels do not exist for Linux; PyMySQL speaks its interface
+    # Django asks for MySQLdb (mysqlclient), which has no wheels for Linux; PyMySQL has its interface.
+    pymysql.install_as_MySQLdb()
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Named here so that no domain module imports the room of the tasks.
@@ -81,15 +82,16 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
 
-# Served from where the packages keep them (asgi_app/asgi.py hands the finders' directories to servestatic), so that an installed
-# wheel needs no `collectstatic`.  STATIC_ROOT is for those who let a web server in front serve them.
+# Served from where the packages keep them (asgi_app/asgi.py hands the finders' directories to servestatic), so that an
+# installed wheel needs no `collectstatic`.  STATIC_ROOT is for those who let a web server in front serve them.
 STATIC_URL = "/static/"
 STATIC_ROOT = ENV.home / "static"
 
 DATA_UPLOAD_MAX_MEMORY_SIZE = ENV.max_body
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
 
-# TLS ends at the proxy in front.  uvicorn believes its X-Forwarded-Proto when it comes from FORWARDED_ALLOW_IPS (127.0.0.1).
+# TLS ends at the proxy in front.  uvicorn believes its X-Forwarded-Proto when it comes from FORWARDED_ALLOW_IPS
+# (127.0.0.1).
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = ENV.production
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if ENV.production else 0
 SECURE_CONTENT_TYPE_NOSNIFF = True

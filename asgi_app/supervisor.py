@@ -1,6 +1,7 @@
 """`millpond up`: the whole service on one machine, started in order, kept running, stopped in order.
 
-    lock on home -> port -> store -> migrations -> demo data -> web, worker, scheduler -> every one of them answers -> ready
+    lock on home -> port -> store -> migrations -> demo data -> web, worker, scheduler -> every one of them answers ->
+    ready
 
 Invariant: whatever happens on the way, what was started is stopped again, the last one first, and the way out says why.
 """
@@ -33,12 +34,14 @@ from asgi_app.processes import (
 from asgi_app.readiness import Probe, roles_probe, store_probe
 
 DEMO = "asgi_app.demo"
-#: seconds a store, the migrations, the demo data and the three roles may take to get ready; generous for small, busy machines
+#: seconds a store, the migrations, the demo data and the three roles may take to get ready; generous for small, busy
+#: machines
 STORE_DEADLINE, MIGRATE_DEADLINE, DEMO_DEADLINE, READY_DEADLINE = 15.0, 300.0, 600.0, 120.0
 #: seconds each part gets to stop: the web drains its sockets, the worker ends the jobs it runs
 STORE_GRACE, WEB_GRACE, WORKER_GRACE, SCHEDULER_GRACE, STEP_GRACE = 5.0, 20.0, 25.0, 5.0, 5.0
 #: seconds between two words about what is being waited for
 PATIENCE = 5.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -59,7 +62,10 @@ class Crew:
         self.hurry = asyncio.Event()
 
     async def start(self, *parts: Part, probe: Probe, deadline: float) -> None:
-        """Start parts and return when `probe` misses nothing.  Raises StartFailed when one ends, or the deadline passes."""
+        """Start parts and return when `probe` misses nothing.
+
+        Raises StartFailed when one ends, or the deadline passes.
+        """
         keepers = [Keeper(part, self._environ, self._log(part.name), self._say) for part in parts]
         self._keepers += keepers
         for keeper in keepers:
@@ -202,7 +208,9 @@ def free_port(host: str, port: int) -> int:
             return int(probe.getsockname()[1])
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
-        reason = "is taken: stop what listens there, or choose another with --port" if taken else f"cannot be used: {error}"
+        reason = (
+            "is taken: stop what listens there, or choose another with --port" if taken else f"cannot be used: {error}"
+        )
         raise StartFailed(f"port {port} on {host} {reason}") from None
 
 

@@ -23,14 +23,16 @@ REQUEST_GRACE, DRAIN_GRACE = 8.0, 6.0
 GRACE = REQUEST_GRACE + DRAIN_GRACE + 2.0
 #: exit code of a process that failed to start, as uvicorn has it
 STARTUP_FAILURE = 3
-#: seconds an idle connection is kept; longer than the 60 s of the usual proxies, so that they never reuse one we just closed
+#: seconds an idle connection is kept; longer than the 60 s of the usual proxies, so that they never reuse one we just
+#: closed
 KEEP_ALIVE = 75
 
 
 class Server(uvicorn.Server):
     """uvicorn that lets the application say goodbye before connections are closed.
 
-    uvicorn alone closes all websockets in one moment, and all clients come back in the next; `drain` can do it in batches.
+    uvicorn alone closes all websockets in one moment, and all clients come back in the next; `drain` can do it in
+    batches.
     """
 
     drain: Callable[[], Awaitable[None]] | None = None
@@ -49,7 +51,10 @@ class Server(uvicorn.Server):
 
 
 def serve(env: Env, host: str, port: int, listener: int | None = None) -> int:
-    """Serve until SIGTERM or Ctrl-C.  Returns the exit code.  `listener`: descriptor of a socket that listens already."""
+    """Serve until SIGTERM or Ctrl-C.
+
+    Returns the exit code.  `listener`: descriptor of a socket that listens already.
+    """
     if listener is None and env.web_processes > 1:
         return asyncio.run(_several(env, host, port))
     from asgi_app import asgi  # only now: it is the root of everything, and brings Django with it
@@ -89,7 +94,13 @@ async def _several(env: Env, host: str, port: int) -> int:
     with _listener(host, port) as listening:
         command = own_command("web", "--listener", str(listening.fileno()))
         parts = [
-            Part(name=f"web-{number}", command=command, grace=GRACE, fatal_code=STARTUP_FAILURE, pass_fds=(listening.fileno(),))
+            Part(
+                name=f"web-{number}",
+                command=command,
+                grace=GRACE,
+                fatal_code=STARTUP_FAILURE,
+                pass_fds=(listening.fileno(),),
+            )
             for number in range(1, env.web_processes + 1)
         ]
         keepers = [Keeper(part, os.environ, None, log.warning) for part in parts]

@@ -29,15 +29,15 @@ class Flight(models.Model):
     replayed = models.BooleanField(default=False, help_text="a flight of 2013 that departs again")
 
     class Meta:
-        constraints = [
+        constraints = (
             models.UniqueConstraint(fields=["departs", "origin", "carrier", "number"], name="demo_flight_once"),
-        ]
-        indexes = [
+        )
+        indexes = (
             # Every column the resources read: a month is one walk along the index, without a visit to the table.
             models.Index(
                 fields=["departs", "carrier", "origin", "dest", "day", "hour", "delay"], name="demo_flight_covers"
             ),
-        ]
+        )
 
     def __str__(self) -> str:
         return f"{self.carrier}{self.number} {self.origin}-{self.dest} {self.departs:%Y-%m-%d %H:%M}"

@@ -91,6 +91,11 @@ def test_every_flight_is_loaded_as_it_was(archive: list[Departure]) -> None:
     )
 
 
+def test_the_migrations_make_the_tables_of_the_models() -> None:
+    """Nothing is left to migrate."""
+    call_command("makemigrations", "demo", check=True, dry_run=True, verbosity=0)
+
+
 def test_a_second_load_finds_everything_there() -> None:
     """It writes nothing and says so."""
     assert load(lambda done, total: pytest.fail("nothing is to be done")) == 0

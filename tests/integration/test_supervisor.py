@@ -24,7 +24,9 @@ from asgi_app.readiness import missing_parts
 from asgi_app.supervisor import Crew, free_port
 
 SLEEPER = "import time; print('here', flush=True); time.sleep(600)"
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('here', flush=True); time.sleep(600)"
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('here', flush=True); time.sleep(600)"
+)
 FAMILY = "import subprocess, sys, time; subprocess.Popen(['sleep', '600']); print('here', flush=True); time.sleep(600)"
 
 
@@ -122,7 +124,9 @@ class TestCrew:
         await crew.start(part("store", SLEEPER), probe=nothing_missing, deadline=5)
         await crew.start(part("web", SLEEPER), part("worker", SLEEPER), probe=nothing_missing, deadline=5)
         await crew.stop()
-        assert [line for line in said if "stopping" in line] == [f"millpond  | stopping {name}" for name in ("worker", "web", "store")]
+        assert [line for line in said if "stopping" in line] == [
+            f"millpond  | stopping {name}" for name in ("worker", "web", "store")
+        ]
         assert all(keeper.pid is None for keeper in crew._keepers)
 
     async def test_a_part_that_ignores_the_order_is_ended_by_force(self, crew: Crew, said: list[str]) -> None:
@@ -194,7 +198,11 @@ def test_delays_grow_and_stay_bounded() -> None:
     [
         (200, {"checks": {"store": "ok", "worker": "ok", "scheduler": "ok"}}, {}),
         (200, {"checks": {"store": {"status": "ok"}, "worker": True, "scheduler": {"status": "ok"}}}, {}),
-        (503, {"checks": {"store": "ok", "worker": {"status": "down", "detail": "no sign of life"}, "scheduler": "ok"}}, {"worker": "no sign of life"}),
+        (
+            503,
+            {"checks": {"store": "ok", "worker": {"status": "down", "detail": "no sign of life"}, "scheduler": "ok"}},
+            {"worker": "no sign of life"},
+        ),
         (200, {"checks": {"store": "ok"}}, {"worker": "not heard of yet", "scheduler": "not heard of yet"}),
         (503, {"checks": {"worker": "ok", "scheduler": "ok"}}, {"web": "503"}),
         (404, "nothing", {"web": "/readyz answered 404"}),
@@ -223,8 +231,12 @@ class TestStores:
         found = self.program(path, "redis-server", "echo 'Redis server v=7.2.5 sha=00000000:0 bits=64'")
         assert embedded.find_server() == embedded.Server(found, (7, 2, 5))
 
-    @pytest.mark.parametrize("text", ["echo 'pyenv: redis-server: command not found' >&2; exit 127", "echo hello", "exit 0"])
-    def test_what_only_looks_like_one_is_passed_over(self, path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    @pytest.mark.parametrize(
+        "text", ["echo 'pyenv: redis-server: command not found' >&2; exit 127", "echo hello", "exit 0"]
+    )
+    def test_what_only_looks_like_one_is_passed_over(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+    ) -> None:
         """A shim or a broken script."""
         monkeypatch.setattr(embedded, "_bundled", lambda: iter(()))
         self.program(path, "redis-server", text)
@@ -274,22 +286,22 @@ class TestLifeline:
     PARENT = """
         import os, subprocess, sys, time
         from asgi_app import lifeline
-        {prepare}
-        child = subprocess.Popen([sys.executable, "-c", {child!r}], env=os.environ | {{lifeline.PARENT: str(os.getpid())}})
+        environ = os.environ | {{lifeline.PARENT: str(os.getpid())}}
+        child = subprocess.Popen([sys.executable, "-c", {child!r}], env=environ)
         print(child.pid, flush=True)
         time.sleep(600)
     """
-    TIED = "from asgi_app import lifeline; lifeline.tie_to_parent(); print('tied', flush=True); import time; time.sleep(600)"
+    TIED = "from asgi_app import lifeline; lifeline.tie_to_parent(); print('tied', flush=True); " + SLEEPER
     UNHELPED = "from asgi_app import lifeline; lifeline._ask_kernel = lambda: False; " + TIED
 
     @pytest.mark.parametrize("child", [TIED, UNHELPED], ids=["by the kernel", "by watching"])
     def test_a_killed_parent_takes_its_child_along(self, child: str) -> None:
         """With the kernel's help, and where there is none."""
-        code = textwrap.dedent(self.PARENT).format(prepare="", child=child)
+        code = textwrap.dedent(self.PARENT).format(child=child)
         with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
             assert parent.stdout
             words = [parent.stdout.readline().strip() for _ in range(2)]
-            pid = int(next(word for word in words if word != "tied"))
+            pid = int(next(word for word in words if word.isdigit()))
             assert alive(pid)
             parent.kill()
             until(lambda: not alive(pid), "the child is gone", 10)
@@ -340,9 +352,10 @@ class Service:
 
     def close(self) -> None:
         left = self.processes() if self.process.poll() is None else []
-        for process in (*left, self.process):
+        for process in left:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+        self.process.kill()
         self.process.wait()
         assert self.process.stdout
         self.process.stdout.close()

@@ -43,7 +43,14 @@ class Watcher(ClientEventHandler, SubscriptionEventHandler):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.leave()
+
+    async def leave(self) -> None:
+        """Disconnect, and wait for the socket to be closed (the client itself does not)."""
+        connection = self.client._conn
         await self.client.disconnect()
+        if connection is not None:
+            await connection.wait_closed()
 
     async def watch(self, topic: str) -> Subscription:
         """Subscribe."""

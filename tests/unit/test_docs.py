@@ -15,13 +15,14 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def settings_table() -> str:
     """The table README has to show."""
     rows = [
-        f"| `{setting.name}`{' *' if setting.secret else ''} | {_code(setting.default_text)} | {setting.help} |" for setting in SETTINGS
+        f"| `{setting.name}`{' *' if setting.secret else ''} | {_code(setting.default_text)} | {setting.help} |"
+        for setting in SETTINGS
     ]
     return "\n".join(["| name | default | meaning |", "| --- | --- | --- |", *rows])
 
 
 def _code(default: str) -> str:
-    return default if default.startswith("(") or " " in default and not default[0].isdigit() else f"`{default}`"
+    return default if default.startswith("(") or (" " in default and not default[0].isdigit()) else f"`{default}`"
 
 
 def test_the_settings_table_of_readme_is_the_one_of_the_code() -> None:
@@ -47,7 +48,9 @@ def test_every_command_in_readme_exists() -> None:
 
 def test_the_changelog_knows_the_version() -> None:
     """The version has a heading, and is the one of the package."""
-    headings = re.findall(r"^## +\[?v?(\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    headings = re.findall(
+        r"^## +\[?v?(\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert asgi_app.__version__ in headings
 
 
@@ -62,8 +65,13 @@ def test_constraints_pin_exactly_and_name_no_place() -> None:
 def test_constraints_cover_every_requirement() -> None:
     """A package somebody adds without pinning it would differ between two installations."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
-    pinned = {_normal(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    wanted = [
+        *project["dependencies"],
+        *(line for extra in project["optional-dependencies"].values() for line in extra),
+    ]
+    pinned = {
+        _normal(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+    }
     assert {_normal(re.split(r"[\[<>=; ]", line)[0]) for line in wanted} <= pinned
 
 
@@ -75,5 +83,7 @@ def test_setuptools_ships_every_package_of_the_tree() -> None:
     """The list is kept by hand, so a new package is easily forgotten."""
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"])
     rooms = ("asgi_app", "cache_layer", "consumers", "tasks")
-    found = {".".join(path.parent.relative_to(ROOT).parts) for room in rooms for path in (ROOT / room).rglob("__init__.py")}
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts) for room in rooms for path in (ROOT / room).rglob("__init__.py")
+    }
     assert listed == found

@@ -134,7 +134,13 @@ def test_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
     """Without any variable the service runs on one machine, embedded, for development."""
     env = load(tmp_path)
     assert (env.redis_url, env.broker_url, env.database_url, env.result_backend) == (None, None, None, None)
-    assert (env.serializer, env.cache_store, env.apps, env.env, env.anonymous) == ("json", "redis", (), "development", True)
+    assert (env.serializer, env.cache_store, env.apps, env.env, env.anonymous) == (
+        "json",
+        "redis",
+        (),
+        "development",
+        True,
+    )
     assert (env.max_value, env.max_body, env.max_message) == (16 * 2**20, 2**20, 64 * 2**10)
     assert (env.max_connections, env.max_connections_per_principal) == (20000, 1000)
     assert (env.max_subscriptions, env.command_rate, env.queue_limit, env.key_rate) == (128, 200, 10000, 1000)

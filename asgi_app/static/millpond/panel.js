@@ -13,6 +13,8 @@ import { recordTable } from "./table.js";
 import { streamAddress, valueAddress } from "./topic.js";
 
 const TICK = 1000;
+/** Steps a person may follow; of millions the share says more. */
+const COUNTABLE = 1000;
 
 export class Panel {
   #live;
@@ -126,7 +128,7 @@ export class Panel {
     bar.firstElementChild.style.width = percent === null ? "" : `${percent}%`;
     if (percent === null) bar.removeAttribute("aria-valuenow");
     else bar.setAttribute("aria-valuenow", String(Math.round(percent)));
-    const steps = progress?.total ? `step ${progress.done} of ${progress.total}` : "";
+    const steps = progress?.total && progress.total <= COUNTABLE ? `${progress.done} of ${progress.total}` : "";
     const standing = percent === null ? (progress ? "" : "Queued") : `${Math.round(percent)} %`;
     const text = [standing, steps, progress?.note].filter(Boolean).join(" · ");
     setText(note, text);

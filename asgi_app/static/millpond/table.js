@@ -18,7 +18,7 @@ export class Table {
     this.element = el("table", { class: `table ${name}` }, el("caption", { class: "visually-hidden" }, caption), el("thead", {}, head), this.#body);
   }
 
-  /** Show these rows.  `mark(tr, row, isNew)` may decorate a row. */
+  /** Show these rows.  `mark(tr, row)` may decorate a row. */
   show(rows, mark = () => {}) {
     const scale = this.#scale(rows);
     const before = this.#rows;
@@ -28,7 +28,7 @@ export class Table {
       const line = before.get(key) ?? this.#newLine();
       this.#rows.set(key, line);
       this.#columns.forEach((column, place) => fill(column, line.cells[place], row, scale));
-      mark(line, row, !before.has(key));
+      mark(line, row);
       if (this.#body.children[index] !== line) this.#body.insertBefore(line, this.#body.children[index] ?? null);
     });
     for (const [key, line] of before) if (this.#rows.get(key) !== line) line.remove();

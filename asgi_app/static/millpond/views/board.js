@@ -7,6 +7,9 @@ import { Table } from "../table.js";
 import { keys, stage } from "./shared.js";
 
 const HOUR = 3600;
+const NOTHING_YET = "No departures yet: the replay has only begun.";
+/** At high speed the whole board turns over at once; only a few new rows are worth pointing at. */
+const FEW = 4;
 
 export function clockView(body) {
   const time = el("span", { class: "replay__time" });
@@ -19,8 +22,7 @@ export function clockView(body) {
       setText(speed, value.paused || !value.speed ? "paused" : `×${count(value.speed)}`);
     },
     note({ flights, replayed }) {
-      const part = flights ? `; ${count(replayed)} of ${count(flights)} flights` : "";
-      return `New York departures, a replay of 2013; not live data${part}`;
+      return `New York departures, a replay of 2013; not live data. ${count(replayed)} replayed, ${count(flights)} in all`;
     },
   };
 }
@@ -50,21 +52,23 @@ export function boardView(body) {
       },
     },
   ];
-  const table = new Table(columns, { key: (row) => `${row.time} ${row.carrier}${row.flight} ${row.origin}`, caption: "The last twelve replayed departures", class: "board" });
-  const fill = stage(body, table.element);
-  let first = true;
+  const key = (row) => `${row.time} ${row.carrier}${row.flight} ${row.origin}`;
+  const table = new Table(columns, { key, caption: "The last twelve replayed departures", class: "board" });
+  const fill = stage(body, NOTHING_YET, table.element);
+  let before = new Set();
   return {
     show({ rows }) {
       fill(rows.length > 0);
-      table.show(rows, (tr, _, isNew) => tr.toggleAttribute("data-new", isNew && !first));
-      first = false;
+      const few = rows.filter((row) => !before.has(key(row))).length <= FEW;
+      table.show(rows, (tr, row) => tr.toggleAttribute("data-new", few && !before.has(key(row))));
+      before = new Set(rows.map(key));
     },
   };
 }
 
 export function hoursView(body) {
   const host = el("div");
-  const fill = stage(body, keys(["", "flights per hour (left)"], ["key--delay", "mean delay in minutes (right)"]), host);
+  const fill = stage(body, NOTHING_YET, keys(["", "flights per hour (left)"], ["key--delay", "mean delay in minutes (right)"]), host);
   let rows = [];
   const [flights, delay] = sharedZero(() => rows.map((row) => row.delay));
   const chart = new Chart(host, 300, (colours) => ({

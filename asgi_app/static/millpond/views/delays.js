@@ -7,6 +7,7 @@ import { at, drawBar, drawWhisker, extent, Table } from "../table.js";
 import { keys, stage } from "./shared.js";
 
 const DAY = 86400;
+const NO_FLIGHTS = "No flights match these filters.";
 const two = (value) => String(value).padStart(2, "0");
 const means = (rows) => extent(rows.map((row) => row.mean));
 
@@ -20,7 +21,7 @@ export function carriersView(body, chosen) {
     { label: "Flights", class: "number soft extra", text: (row) => count(row.flights) },
   ];
   const table = new Table(columns, { key: (row) => row.carrier, caption: "Mean departure delay by carrier; late means more than 15 minutes", scale: means });
-  const fill = stage(body, el("div", { class: "scroll" }, table.element));
+  const fill = stage(body, NO_FLIGHTS, el("div", { class: "scroll" }, table.element));
   let shown = [];
   const mark = () => table.show(shown, (tr, row) => tr.toggleAttribute("data-chosen", row.carrier === chosen()));
   return {
@@ -36,7 +37,7 @@ export function carriersView(body, chosen) {
 
 export function hourlyView(body) {
   const host = el("div");
-  const fill = stage(body, keys(["key--bar-delay", "mean delay in minutes (right)"], ["key--line", "flights (left)"]), host);
+  const fill = stage(body, NO_FLIGHTS, keys(["key--bar-delay", "mean delay in minutes (right)"], ["key--line", "flights (left)"]), host);
   let rows = [];
   const [flights, delay] = sharedZero(() => rows.map((row) => row.mean));
   const chart = new Chart(host, 190, (colours) => ({
@@ -66,7 +67,7 @@ export function routesView(body) {
     { label: "Flights", class: "number soft extra", text: (row) => count(row.flights) },
   ];
   const table = new Table(columns, { key: (row) => `${row.origin}${row.dest}`, caption: "The routes with the largest mean departure delay", scale: means });
-  const fill = stage(body, el("div", { class: "scroll" }, table.element));
+  const fill = stage(body, NO_FLIGHTS, el("div", { class: "scroll" }, table.element));
   return {
     show({ rows }) {
       fill(rows.length > 0);
@@ -81,7 +82,7 @@ export function cancellationsView(body) {
   const total = el("li");
   const list = keys(["key--cancelled", "cancelled flights per day"]);
   list.append(total);
-  const fill = stage(body, list, host);
+  const fill = stage(body, NO_FLIGHTS, list, host);
   let rows = [];
   const chart = new Chart(host, 190, (colours) => ({
     scales: { x: barScale(DAY, true), y: fromZero },
@@ -129,7 +130,7 @@ export function confidenceView(body) {
   table.element.tHead.rows[0].cells[1].append(ruler);
   const why = el("p", { class: "empty" }, "Resampling the flights of each carrier many times takes a worker some seconds. Ask for it and watch it come; whoever asks the same meanwhile joins in.");
   const report = el("div", { hidden: true });
-  const fill = stage(report, el("div", { class: "scroll" }, table.element));
+  const fill = stage(report, NO_FLIGHTS, el("div", { class: "scroll" }, table.element));
   body.replaceChildren(why, report);
   const answered = (isAnswered) => {
     why.hidden = isAnswered;

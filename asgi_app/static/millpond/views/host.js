@@ -12,7 +12,7 @@ function gauge(name, top) {
   const value = el("p", { class: "gauge__value" });
   const more = el("p", { class: "gauge__more" });
   const host = el("div");
-  const chart = new Chart(host, 48, (colours) => ({
+  const chart = new Chart(host, 64, (colours) => ({
     padding: [2, 0, 2, 0],
     cursor: { show: false },
     scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(top, (high ?? 0) * 1.1)] } },

@@ -8,8 +8,8 @@ export function keys(...entries) {
 }
 
 /** Puts nodes into a panel's body, and a sentence in their place while there is nothing to show. */
-export function stage(body, ...nodes) {
-  const empty = el("p", { class: "empty", hidden: true }, "No flights here yet: the replay has not come this far, or nothing matches the filters.");
+export function stage(body, sentence, ...nodes) {
+  const empty = el("p", { class: "empty", hidden: true }, sentence);
   const content = el("div", { hidden: true }, ...nodes);
   body.append(empty, content);
   return (hasContent) => {
