@@ -43,12 +43,12 @@ ci: check ## what .ci/run calls: check, then every test, those that need service
 # A stamp is older than its inputs when they changed: then pip brings the environment up to date.
 $(VENV)/.run: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Millpond needs Python 3.11 or newer; this one is %d.%d. Name another: make PYTHON=python3.12 ..." % sys.version_info[:2])'
-	@echo "installing Millpond into $(VENV) (once; some 30 MB)"
+	@echo "installing Millpond into $(VENV) (once; some 30 MB)" >&2
 	@$(PYTHON) -m venv $(VENV)
 	@$(INSTALL) .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	@echo "installing the tools for development into $(VENV) (once; some 120 MB)"
+	@echo "installing the tools for development into $(VENV) (once; some 120 MB)" >&2
 	@$(INSTALL) '.[dev,postgres,mysql,results]'
 	@touch $@

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from asgi_app.api import aread, arefresh, arun, ainvalidate, invalidate, read, refresh, run
+    from asgi_app.api import ainvalidate, aread, arefresh, arun, invalidate, read, refresh, run
     from asgi_app.invalidation import invalidate_on
     from asgi_app.registry import Principal, Progress, action, resource
 

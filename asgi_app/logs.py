@@ -20,7 +20,7 @@ def role() -> str:
 class LineFormatter(logging.Formatter):
     """Formats a record as one line that begins with time (UTC), level, role and logger."""
 
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(f"%(asctime)s.%(msecs)03dZ %(levelname)s {role()} %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")

@@ -20,7 +20,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from asgi_app import access, computing
-from asgi_app.errors import ComputationFailed, IdempotencyMismatch, MillpondError, NotFound, TooManyRequests, Unavailable
+from asgi_app.errors import (
+    ComputationFailed,
+    IdempotencyMismatch,
+    MillpondError,
+    NotFound,
+    TooManyRequests,
+    Unavailable,
+)
 from asgi_app.jobs import dump_principal, new_job_id
 from asgi_app.registry import Action, Principal, Resource
 from cache_layer.cache import Cache, Found
@@ -196,10 +203,8 @@ class Reader:
         job_id = job_id or _new_id()
         if idempotency_key is not None:
             job_id = await self._first_id(action, params, principal, idempotency_key, job_id)
-        bell = self._doorbell.bell(
-            job_id, queue=action.queue, priority=action.priority, time_limit=action.time_limit
-        )
-        fields = {
+        bell = self._doorbell.bell(job_id, queue=action.queue, priority=action.priority, time_limit=action.time_limit)
+        fields: dict[str, str | bytes | int] = {
             "id": job_id,
             "kind": "action",
             "name": action.name,
@@ -304,9 +309,7 @@ class Reader:
         entry = found.entry
         if entry is None or found.age >= entry.fresh + question.key.policy.stale_if_error:
             raise error
-        return Reading(
-            state="stale", position=entry.position, entry=entry, age=found.age, error=error.problem()
-        )
+        return Reading(state="stale", position=entry.position, entry=entry, age=found.age, error=error.problem())
 
     def _refresh_behind(self, question: _Question, seen: bytes) -> None:
         if question.resource.offload:
@@ -328,7 +331,7 @@ class Reader:
             job_id, queue=resource.queue, priority=resource.priority, time_limit=resource.time_limit
         )
         asker = question.principal if resource.vary is not None else Principal.public()
-        fields = {
+        fields: dict[str, str | bytes | int] = {
             "id": job_id,
             "kind": "computation",
             "name": resource.name,
@@ -346,9 +349,7 @@ class Reader:
 
     async def _accepted(self, submitted: Submitted) -> Submitted:
         if submitted.what == "full":
-            raise Unavailable(
-                f"the queue is full: {self._env.queue_limit} jobs are waiting", retry_after=_RETRY_AFTER
-            )
+            raise Unavailable(f"the queue is full: {self._env.queue_limit} jobs are waiting", retry_after=_RETRY_AFTER)
         if submitted.ring:
             fields = await self._records.get(submitted.job_id)
             if fields is not None:
@@ -373,9 +374,7 @@ class Reader:
 
     # --- waiting
 
-    async def _wait(
-        self, question: _Question, reading: Reading, wait: float, newer_than: Position | None
-    ) -> Reading:
+    async def _wait(self, question: _Question, reading: Reading, wait: float, newer_than: Position | None) -> Reading:
         channel = self._cache.names.channel(question.key)
         deadline = time.monotonic() + wait
         waiter = _Waiter(newer_than)

@@ -19,15 +19,13 @@ from pathlib import Path
 
 from asgi_app import embedded
 from asgi_app.env import Env
+from asgi_app.part_log import PartLog, Terminal, prefixed
 from asgi_app.processes import (
     Keeper,
     Part,
-    PartLog,
     StartFailed,
-    Terminal,
     finish,
     own_command,
-    prefixed,
     spawn,
     stop_ordered,
 )

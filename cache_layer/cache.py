@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from cache_layer.codec import NONCE, TAG_VERSION, Entry, decode, encode_tail
 from cache_layer.keys import Key, digest
 from cache_layer.position import Position
 from cache_layer.publication import TRAVEL_LIMIT
-from cache_layer.redis import Store
+from cache_layer.redis import Arg, Store
 
 #: Milliseconds a tag version outlives its last use at least.  A lost version invalidates, so a short life is safe.
 _TAG_TTL = 7 * 24 * 3_600_000
@@ -122,7 +122,16 @@ class Cache:
         token = "here:" + secrets.token_hex(8)
         keys = [names.entry(key), names.version(key), names.failure(key), names.lease(key), *names.tags(key)]
         fresh = [secrets.token_bytes(TAG_VERSION) for _ in key.tags]
-        args = [seen, token, round(lease * 1000), fresh_epoch(), version_ttl(key), tag_ttl(key), int(force), *fresh]
+        args: list[Arg] = [
+            seen,
+            token,
+            round(lease * 1000),
+            fresh_epoch(),
+            version_ttl(key),
+            tag_ttl(key),
+            int(force),
+            *fresh,
+        ]
         what, epoch, offset, *versions = await self.store.script("begin", keys, args)
         return Begun(
             what=what.decode(),
@@ -160,7 +169,7 @@ class Cache:
             computed_at=computed_at,
             tag_versions=tag_versions,
         )
-        args: list[Any] = [
+        args: list[Arg] = [
             holder,
             "" if fence is None else fence,
             fresh_nonce(),
@@ -195,7 +204,7 @@ class Cache:
         """
         if not tags:
             return
-        commands: list[tuple[str | bytes | int, ...]] = [
+        commands: list[tuple[Arg, ...]] = [
             ("SET", self.names.tag(tag), secrets.token_bytes(TAG_VERSION), "PX", _TAG_TTL) for tag in tags
         ]
         told = json.dumps({"tags": sorted(tags)}, separators=(",", ":"))

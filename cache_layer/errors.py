@@ -1,7 +1,7 @@
 """What can go wrong between this process and the store.
 
-    StoreError
-    └── StoreUnavailable    the store did not answer in time, refused, or its breaker is open: retry later
+StoreError
+└── StoreUnavailable    the store did not answer in time, refused, or its breaker is open: retry later
 """
 
 

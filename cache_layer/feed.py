@@ -161,7 +161,7 @@ class Feed:
         pool = aioredis.ConnectionPool.from_url(
             self._url, protocol=2, socket_connect_timeout=1.0, socket_timeout=2.0, retry=Retry(NoBackoff(), 0)
         )
-        connection = pool.make_connection()
+        connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
         try:
             await connection.connect()
             self._connection = connection

@@ -9,13 +9,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 from cache_layer.cache import COMPUTATION_TTL, fresh_epoch, tag_ttl, version_ttl
 from cache_layer.codec import TAG_VERSION
 from cache_layer.keys import Key
 from cache_layer.position import Position
-from cache_layer.redis import Store
+from cache_layer.redis import Arg, Store
 
 #: Seconds an attempt may be silent before its job is somebody else's.
 LEASE = 15.0
@@ -27,6 +27,8 @@ ACTION_TTL = 24 * 3_600_000
 _RING_AGAIN = 20_000
 #: Crashes of its worker after which a job is dead.
 MAX_CRASHES = 3
+
+_ANSWERS: tuple[Literal["lost"], Literal["on"], Literal["cancel"]] = ("lost", "on", "cancel")
 
 Fields = Mapping[str, str | bytes | int]
 
@@ -91,7 +93,7 @@ class Records:
             names.role(f"worker:{bell.queue}"),
             *bell.lists,
         ]
-        args = [
+        args: list[Arg] = [
             seen,
             job_id,
             fresh_epoch(),
@@ -121,7 +123,7 @@ class Records:
     async def enqueue(self, job_id: str, *, bell: Bell, fields: Fields) -> Submitted:
         """Create the job of an action and ring; an id that exists is joined.  Raises StoreUnavailable."""
         keys = [self.names.job(job_id), self.names.role(f"worker:{bell.queue}"), *bell.lists]
-        args = [LIVE_TTL, self._queue_limit, bell.message, *_flat(fields)]
+        args: list[Arg] = [LIVE_TTL, self._queue_limit, bell.message, *_flat(fields)]
         what, alive, ring = await self.store.script("enqueue", keys, args)
         position = Position(job_epoch(job_id), 1)
         return Submitted(what=what.decode(), job_id=job_id, position=position, alive=bool(alive), ring=bool(ring))
@@ -132,7 +134,7 @@ class Records:
         job = names.job(job_id)
         keys = [job, names.lease(key), *names.tags(key)] if key else [job, job]
         fresh = [secrets.token_bytes(TAG_VERSION) for _ in (key.tags if key else ())]
-        args = [
+        args: list[Arg] = [
             job_id,
             worker,
             round(LEASE * 1000),
@@ -153,9 +155,9 @@ class Records:
         """Prolong an attempt's lease, and tell its progress.  Raises StoreUnavailable."""
         names = self.names
         channel = names.channel(key) if key else ""
-        args = [fence, round(LEASE * 1000), progress, names.job_channel(job_id), channel, signal]
-        answer = await self.store.script("beat", [names.job(job_id)], args)
-        return cast(Literal["lost", "on", "cancel"], ("lost", "on", "cancel")[answer])
+        args: list[Arg] = [fence, round(LEASE * 1000), progress, names.job_channel(job_id), channel, signal]
+        answer: int = await self.store.script("beat", [names.job(job_id)], args)
+        return _ANSWERS[answer]
 
     async def end(
         self,
@@ -176,7 +178,7 @@ class Records:
         job = names.job(job_id)
         keys = [job, names.lease(key), names.failure(key)] if key else [job, job, job]
         remembered = round(key.policy.error_ttl * 1000) if key and status == "failed" else 0
-        args = [
+        args: list[Arg] = [
             fence,
             job_id,
             status,
@@ -216,5 +218,5 @@ def job_epoch(job_id: str) -> str:
     return job_id.replace("-", "")[-8:]
 
 
-def _flat(fields: Fields) -> Sequence[str | bytes | int]:
+def _flat(fields: Fields) -> Sequence[Arg]:
     return [part for pair in fields.items() for part in pair]

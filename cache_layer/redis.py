@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from importlib.resources import files
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import redis.asyncio as aioredis
 from redis import exceptions as redis_errors
@@ -20,6 +20,8 @@ from redis.backoff import NoBackoff
 from cache_layer.errors import StoreUnavailable
 from cache_layer.keys import Names
 
+#: What can be sent to the store.
+Arg = str | bytes | int | float
 T = TypeVar("T")
 
 #: Failures in a row that open the breaker, and seconds until one call probes again.
@@ -71,37 +73,37 @@ class Store:
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
         )
-        self._client = aioredis.Redis(connection_pool=self._pool)
+        self._client: Any = aioredis.Redis(connection_pool=self._pool)
         self._client.response_callbacks.clear()  # replies as the server sends them
         self._scripts: dict[str, Any] = {}
         self._calls: set[asyncio.Task[Any]] = set()
 
-    async def script(self, name: str, keys: Sequence[str], args: Sequence[str | bytes | int | float]) -> Any:
+    async def script(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """Run `lua/<name>.lua`.  Raises StoreUnavailable."""
         script = self._scripts.get(name)
         if script is None:
             text = files("cache_layer").joinpath("lua", f"{name}.lua").read_text()
             script = self._scripts[name] = self._client.register_script(text)
-        return await self._call(lambda: cast(Awaitable[Any], script(keys=keys, args=args)))
+        return await self._call(lambda: script(keys=keys, args=args))
 
-    async def transaction(self, *commands: tuple[str | bytes | int, ...]) -> list[Any]:
+    async def transaction(self, *commands: tuple[Arg, ...]) -> list[Any]:
         """Run commands as one MULTI, in one round trip.  Raises StoreUnavailable."""
 
         async def run() -> list[Any]:
             async with self._client.pipeline(transaction=True) as pipe:
                 for command in commands:
                     pipe.execute_command(*command)
-                return cast(list[Any], await pipe.execute())
+                return await pipe.execute()
 
         return await self._call(run)
 
-    async def command(self, *command: str | bytes | int) -> Any:
+    async def command(self, *command: Arg) -> Any:
         """Run one command.  Raises StoreUnavailable."""
-        return await self._call(lambda: cast(Awaitable[Any], self._client.execute_command(*command)))
+        return await self._call(lambda: self._client.execute_command(*command))
 
     async def ping(self) -> None:
         """Raises StoreUnavailable when the store does not answer within the deadline, whatever the breaker says."""
-        await self._guarded(lambda: cast(Awaitable[Any], self._client.execute_command("PING")))
+        await self._guarded(lambda: self._client.execute_command("PING"))
 
     async def close(self) -> None:
         """Close all connections; may be called twice."""

@@ -23,10 +23,10 @@ EVERY = 2.0
 LIFE = 7.0
 
 
-class SignOfLife(bootsteps.StartStopStep):  # type: ignore[misc]
+class SignOfLife(bootsteps.StartStopStep):
     """Shows that a worker is there for each of its queues, from the worker's parent process."""
 
-    requires = {"celery.worker.components:Timer"}
+    requires = ("celery.worker.components:Timer",)
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)

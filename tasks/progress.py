@@ -31,7 +31,7 @@ class ProgressReport:
         self.cancelled = False
 
     def __call__(self, done: float, total: float | None = None, note: str = "") -> None:
-        """Report that `done` of `total` units are done.  Raises JobCancelled, and ValueError for numbers that are none."""
+        """Report that `done` of `total` units are done.  Raises JobCancelled, or ValueError for a bad number."""
         if self.cancelled:
             raise JobCancelled
         if not math.isfinite(done) or done < 0:

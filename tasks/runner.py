@@ -81,9 +81,7 @@ class Attempt:
     def claim(self) -> Claim:
         """Take the job."""
         worker = f"{socket.gethostname()}:{os.getpid()}"
-        self._claim = _insist(
-            lambda node: node.records.claim(self._id, self._key, worker=worker, dead_problem=DEAD)
-        )
+        self._claim = _insist(lambda node: node.records.claim(self._id, self._key, worker=worker, dead_problem=DEAD))
         return self._claim
 
     def run(self) -> None:
@@ -146,9 +144,7 @@ class Attempt:
 
     async def _beat(self, node: wiring.Node, report: bytes = b"", signal: bytes = b"") -> None:
         with suppress(StoreUnavailable):
-            answer = await node.records.beat(
-                self._id, self._claim.fence, progress=report, key=self._key, signal=signal
-            )
+            answer = await node.records.beat(self._id, self._claim.fence, progress=report, key=self._key, signal=signal)
             if answer != "on":
                 self._report.cancelled = True
 

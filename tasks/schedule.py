@@ -139,5 +139,3 @@ def main() -> int:
 
     asyncio.run(run())
     return 0
-
-

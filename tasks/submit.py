@@ -13,6 +13,8 @@ from bisect import bisect
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from math import ceil
+from typing import Any
 
 from kombu.serialization import dumps
 
@@ -58,7 +60,10 @@ class CeleryDoorbell:
         return Bell(queue=queue, message=message, lists=(first, *others))
 
     async def ring(self, job_id: str, fields: Mapping[str, str]) -> None:
-        """Publish through kombu, in a thread, within a deadline.  Raises Unavailable; the job stays and is rung again."""
+        """Publish through kombu, in a thread, within a deadline.
+
+        Raises Unavailable; the job stays, and is rung again by the next who asks.
+        """
         assert self._threads is not None
         options = json.loads(fields["message"])
         loop = asyncio.get_running_loop()
@@ -75,7 +80,7 @@ class CeleryDoorbell:
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _publish(self, job_id: str, options: Mapping[str, float | int | str]) -> None:
+    def _publish(self, job_id: str, options: Mapping[str, Any]) -> None:
         app.send_task(
             TASK,
             (job_id,),
@@ -83,9 +88,9 @@ class CeleryDoorbell:
             queue=options["queue"],
             priority=options["priority"],
             ignore_result=True,
-            time_limit=float(options["time_limit"]) + HARD_LIMIT_GRACE,
-            soft_time_limit=options["time_limit"],
-            countdown=max(0.0, float(options["due"]) - time.time()) or None,
+            time_limit=ceil(options["time_limit"] + HARD_LIMIT_GRACE),
+            soft_time_limit=ceil(options["time_limit"]),
+            countdown=max(0.0, options["due"] - time.time()) or None,
         )
 
     def _list(self, queue: str, level: int) -> str:
@@ -98,8 +103,8 @@ class CeleryDoorbell:
             (job_id,),
             {},
             countdown=countdown or None,
-            time_limit=time_limit + HARD_LIMIT_GRACE,
-            soft_time_limit=time_limit,
+            time_limit=ceil(time_limit + HARD_LIMIT_GRACE),
+            soft_time_limit=ceil(time_limit),
             ignore_result=True,
         )
         content_type, encoding, body = dumps(message.body, serializer=self._serializer)

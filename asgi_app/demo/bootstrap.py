@@ -38,7 +38,7 @@ def intervals_of_means(
     done, total = 0, samples * sum(map(len, groups.values()))
     intervals = {}
     for group, values in groups.items():
-        draw, mean = Random(group), fmean(values)  # noqa: S311  (the name as seed: no secret, and the same every time)
+        draw, mean = Random(group), fmean(values)
         scores = []
         for count in range(samples):
             scores.append(_score(draw.choices(values, k=len(values)), mean))

@@ -38,8 +38,9 @@ async def invalidate(request: HttpRequest, principal: Principal) -> HttpResponse
     body = body_object(request)
     tags = body.get("tags")
     bad = [{"name": name, "reason": "unknown; allowed is tags"} for name in sorted(set(body) - {"tags"})]
-    if not isinstance(tags, list) or not all(isinstance(tag, str) and 0 < len(tag) <= 200 for tag in tags):
-        bad.append({"name": "tags", "reason": "a list of names of 1 to 200 characters"})
+    if not isinstance(tags, list) or not all(isinstance(tag, str) and 0 < len(tag) <= 255 for tag in tags):
+        tags = []
+        bad.append({"name": "tags", "reason": "a list of names of 1 to 255 characters"})
     elif len(tags) > _MOST_TAGS:
         bad.append({"name": "tags", "reason": f"at most {_MOST_TAGS} names"})
     if bad:

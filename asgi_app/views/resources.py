@@ -67,9 +67,7 @@ async def accepted(job_id: str) -> HttpResponse:
     fields = await wiring.node().records.get(job_id) if job_id else None
     if fields is None:
         return reply({"status": "running", "id": None}, 202, Retry_After=str(_JOB_RETRY))
-    return reply(
-        jobs.public(fields), 202, Location=f"/api/v1/jobs/{job_id}", Retry_After=str(_JOB_RETRY)
-    )
+    return reply(jobs.public(fields), 202, Location=f"/api/v1/jobs/{job_id}", Retry_After=str(_JOB_RETRY))
 
 
 def describe(resource: Resource) -> dict[str, Any]:
@@ -178,5 +176,3 @@ def _cache_status(reading: Reading) -> str:
 def _vary(resource: Resource) -> str:
     shared = resource.access == "public" and resource.vary is None
     return "Accept, Prefer" if shared else "Accept, Authorization, Cookie, Prefer"
-
-

@@ -76,7 +76,11 @@ def test_each_flight_is_written_by_one_of_them(environment: dict[str, str]) -> N
     for ticker in tickers:
         assert ticker.stdout is not None
         assert ticker.stdout.readline() == "ready\n"
-    outputs = [ticker.communicate("go\n", timeout=50)[0] for ticker in tickers]
+    for ticker in tickers:
+        assert ticker.stdin is not None
+        ticker.stdin.write("go\n")
+        ticker.stdin.flush()
+    outputs = [ticker.communicate(timeout=50)[0] for ticker in tickers]
     assert [ticker.returncode for ticker in tickers] == [0, 0, 0]
     written = json.loads(run(COUNT, environment))
     assert written == sorted(set(written))

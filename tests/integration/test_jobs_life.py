@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -64,7 +65,7 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(store: Store) -> Desk:
+async def desk(store: Store) -> AsyncIterator[Desk]:
     made = Desk(store)
     yield made
     await store.command("UNLINK", made.list)

@@ -19,7 +19,8 @@ import pytest
 
 from asgi_app import embedded, processes
 from asgi_app.embedded import NoStore
-from asgi_app.processes import Keeper, Part, PartLog, StartFailed, backoff
+from asgi_app.part_log import LINE_BYTES, PartLog
+from asgi_app.processes import Keeper, Part, StartFailed, backoff
 from asgi_app.readiness import missing_parts
 from asgi_app.supervisor import Crew, free_port
 
@@ -183,7 +184,7 @@ class TestCrew:
         await crew.step("migrate", sys.executable, "-c", code, deadline=20)
         assert said[0] == "migrate   | first"
         assert said[-1] == "migrate   | last"
-        assert max(len(line) for line in said) < processes.LINE_BYTES + 100
+        assert max(len(line) for line in said) < LINE_BYTES + 100
         assert (tmp_path / "logs" / "migrate.log").read_text().startswith("first\n")
 
 

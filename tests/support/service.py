@@ -49,7 +49,13 @@ class Service:
         log = (self.home / "up.log").open("w")
         command = [sys.executable, "-m", "asgi_app", "up", "--port", str(self.port), *self._flags]
         self._process = subprocess.Popen(
-            command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+            command,
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
         )
         log.close()
         threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
@@ -75,6 +81,14 @@ class Service:
             if self._process.stdout is not None:
                 self._process.stdout.close()
         return code
+
+    def kill(self) -> None:
+        """kill -9, as the machine would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(10)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
     @property
     def pid(self) -> int:

@@ -22,7 +22,7 @@ from centrifuge import (
 )
 
 
-class Watcher(ClientEventHandler, SubscriptionEventHandler):
+class Watcher(ClientEventHandler, SubscriptionEventHandler):  # type: ignore[misc]
     """`async with Watcher(url) as watcher: await watcher.watch("topic")`."""
 
     def __init__(self, url: str, **options: Any) -> None:

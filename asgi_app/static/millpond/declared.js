@@ -1,11 +1,11 @@
-/* Every declared resource as a panel of its own: the page of a service that has no dashboards yet. */
+/* Every declared resource as a panel of its own: the page of a service that has no dashboards yet.
+ *
+ * To watch a resource is to have it computed: a panel begins when it is scrolled into view, or its button is pressed.
+ */
 
 import { el } from "./dom.js";
 import { Panel } from "./panel.js";
 import { jsonView } from "./views/json.js";
-
-/** Watching starts computations; beyond this many, a person chooses which. */
-const STARTED_UNASKED = 24;
 
 /** List the resources but for those in `shown` elsewhere, and watch them with their defaults. */
 export async function startDeclared(live, shown) {
@@ -58,7 +58,16 @@ function startPanel(section, live, { name, doc, parameters = {} }, index) {
   question.addEventListener("keydown", (event) => {
     if (event.key === "Enter") watch();
   });
-  if (index < STARTED_UNASKED && !parameters.required?.length) watch();
+  if (!parameters.required?.length) onceSeen(root, () => panel.topic ?? watch());
+}
+
+function onceSeen(root, act) {
+  const observer = new IntersectionObserver((entries) => {
+    if (!entries.some((entry) => entry.isIntersecting)) return;
+    observer.disconnect();
+    act();
+  });
+  observer.observe(root);
 }
 
 /** Give a copy of the panel its own name and ids. */

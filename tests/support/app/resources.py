@@ -1,4 +1,4 @@
-"""Declarations the tests ask for.  Each does one thing; a ledger file, outside of everything, counts what really ran."""
+"""Declarations the tests ask for.  Each does one thing; a ledger file counts what really ran."""
 
 from __future__ import annotations
 

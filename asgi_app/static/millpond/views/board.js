@@ -8,6 +8,8 @@ import { keys, stage } from "./shared.js";
 
 const HOUR = 3600;
 const NOTHING_YET = "No departures yet: the replay has only begun.";
+/** Minutes from which a departure counts as late, here as in the reports. */
+const LATE = 15;
 /** At high speed the whole board turns over at once; only a few new rows are worth pointing at. */
 const FEW = 4;
 
@@ -31,9 +33,8 @@ function standing({ cancelled, delay }) {
   if (cancelled) return ["cancelled", "board__cancelled"];
   if (delay === null || delay === undefined) return ["–", "soft"];
   const whole = Math.round(delay);
-  if (whole > 15) return [`${whole} min late`, "board__late"];
-  if (whole > 0) return [`${whole} min late`, ""];
-  return whole < 0 ? [`${-whole} min early`, "board__early"] : ["on time", ""];
+  if (whole > 0) return [`+${whole} min`, whole > LATE ? "board__late" : ""];
+  return whole < 0 ? [`\u2212${-whole} min`, "board__early"] : ["on time", ""];
 }
 
 export function boardView(body) {
@@ -43,7 +44,7 @@ export function boardView(body) {
     { label: "From", text: (row) => row.origin },
     { label: "To", text: (row) => row.dest },
     {
-      label: "Departure",
+      label: "Delay",
       class: "number",
       draw(cell, row) {
         const [text, style] = standing(row);
@@ -54,7 +55,7 @@ export function boardView(body) {
   ];
   const key = (row) => `${row.time} ${row.carrier}${row.flight} ${row.origin}`;
   const table = new Table(columns, { key, caption: "The last twelve replayed departures", class: "board" });
-  const fill = stage(body, NOTHING_YET, table.element);
+  const fill = stage(body, NOTHING_YET, el("div", { class: "scroll" }, table.element));
   let before = new Set();
   return {
     show({ rows }) {

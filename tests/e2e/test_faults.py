@@ -1,0 +1,157 @@
+"""Parts of the service are frozen and killed: what is left answers and says what is wrong; all recovers by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from uuid import uuid4
+
+import httpx
+import psutil
+
+from tests.support.service import Service, until
+from tests.support.watcher import Watcher, eventually
+
+RESOURCES = "/api/v1/resources"
+
+
+def unique() -> str:
+    return uuid4().hex[:12]
+
+
+def processes(service: Service, *words: str) -> list[psutil.Process]:
+    """The service's processes whose command line has all the words, the oldest first."""
+    found = [
+        child
+        for child in psutil.Process(service.pid).children(recursive=True)
+        if all(any(word in part for part in child.cmdline()) for word in words)
+    ]
+    return sorted(found, key=lambda child: child.create_time())
+
+
+def quickly(service: Service, path: str, **headers: str) -> httpx.Response:
+    """GET, which has to be answered within two seconds and a little for this busy machine."""
+    began = time.monotonic()
+    answer = service.get(path, **headers)
+    assert time.monotonic() - began < 3.0
+    return answer
+
+
+def test_a_frozen_store(own_service: Service) -> None:
+    """While the store is silent: the last value where there is one, else 503 with Retry-After; then all is well."""
+    service, known = own_service, f"{RESOURCES}/test.echo?text={unique()}"
+    first = service.get(known, Prefer="wait=20")
+    service.get(known)
+    (store,) = processes(service, "valkey-server") or processes(service, "redis-server")
+    store.send_signal(signal.SIGSTOP)
+    try:
+        for _ in range(4):
+            last = quickly(service, known)
+            assert (last.status_code, last.json()) == (200, first.json())
+            assert "detail=" in last.headers["cache-status"] or "hit" in last.headers["cache-status"]
+        refused = quickly(service, f"{RESOURCES}/test.echo?text={unique()}")
+        assert (refused.status_code, refused.json()["part"]) == (503, "store")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert quickly(service, "/livez").status_code == 200
+        ready = quickly(service, "/readyz")
+        assert ready.status_code == 503
+        assert ready.json()["checks"]["store"]["status"] == "failed"
+        assert ready.json()["checks"]["database"]["status"] == "ok"
+    finally:
+        store.send_signal(signal.SIGCONT)
+    until(lambda: service.get("/readyz").status_code == 200, "the service is ready again")
+    assert service.get(f"{RESOURCES}/test.echo?text={unique()}", Prefer="wait=20").status_code == 200
+
+
+async def test_a_killed_store(own_service: Service) -> None:
+    """The store comes back empty: a watcher stays, learns the new epoch, and is told the next value."""
+    service, name = own_service, unique()
+    source = service.home / f"source-{name}"
+    source.write_text("one")
+    async with Watcher(service.websocket) as watcher:
+        await watcher.watch(f"test.watched?name={name}")
+        await eventually(lambda: watcher.values() == ["one"], "the first value")
+        (store,) = processes(service, "valkey-server") or processes(service, "redis-server")
+        source.write_text("two")
+        store.kill()
+        await eventually(lambda: watcher.values()[-1] == "two", "the value after the loss", within=40)
+        assert "store ended" in service.log() or "store" in service.log()
+    assert (await asyncio.to_thread(service.get, "/readyz")).status_code == 200
+
+
+def test_a_killed_worker(own_service: Service) -> None:
+    """The worker is killed in the middle of a computation: it is started again, and the same job ends well."""
+    service, name = own_service, unique()
+    path = f"{RESOURCES}/test.slow?name={name}&seconds=4"
+    job = service.get(path, Prefer="respond-async").json()
+    until(lambda: f"slow {name}" in service.ledger(), "the computation has begun")
+    for process in reversed(processes(service, "asgi_app", "worker")):
+        process.kill()
+    answer = None
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        answer = service.get(path, Prefer="wait=20")
+        if answer.status_code == 200:
+            break
+    assert answer is not None
+    assert answer.status_code == 200
+    assert service.get(f"/api/v1/jobs/{job['id']}").json()["status"] == "succeeded"
+    assert service.ledger().count(f"slow {name}") == 2
+
+
+def test_no_worker(own_service: Service) -> None:
+    """Without a worker what is not there is 503 with Retry-After, /readyz names the worker, and later it is computed."""
+    service = own_service
+    frozen = processes(service, "asgi_app", "worker")
+    for process in frozen:
+        process.send_signal(signal.SIGSTOP)
+    path = f"{RESOURCES}/test.echo?text={unique()}"
+    try:
+        until(lambda: service.get("/readyz").json()["checks"]["worker"]["status"] == "failed", "the silence is noticed")
+        refused = quickly(service, path)
+        assert (refused.status_code, refused.json()["part"]) == (503, "worker")
+        assert int(refused.headers["retry-after"]) >= 1
+    finally:
+        for process in frozen:
+            process.send_signal(signal.SIGCONT)
+    until(lambda: service.get(path).status_code == 200, "it is computed when the worker is back")
+
+
+def test_a_function_that_takes_its_process_along(own_service: Service) -> None:
+    """A computation that ends its process leaves the others alone."""
+    service = own_service
+    assert service.get(f"{RESOURCES}/test.dies", Prefer="respond-async").status_code == 202
+    until(lambda: "dies" in service.ledger(), "it has died")
+    for _ in range(6):
+        assert service.get(f"{RESOURCES}/test.echo?text={unique()}", Prefer="wait=20").status_code == 200
+
+
+def test_a_cancelled_request_cancels_nothing(own_service: Service) -> None:
+    """Clients that go away leave the computation they joined to the others."""
+    service, name = own_service, unique()
+    url = f"{service.url}{RESOURCES}/test.slow?name={name}&seconds=2"
+    for _ in range(5):
+        try:
+            httpx.get(url, headers={"Prefer": "wait=20"}, timeout=0.2)
+        except httpx.TimeoutException:
+            continue
+    assert service.get(f"{RESOURCES}/test.slow?name={name}&seconds=2", Prefer="wait=20").status_code == 200
+    assert service.ledger().count(f"slow {name}") == 1
+
+
+def test_nothing_is_left_behind(own_service: Service) -> None:
+    """Every process that was started is gone after the end."""
+    started = [psutil.Process(own_service.pid), *psutil.Process(own_service.pid).children(recursive=True)]
+    assert len(started) >= 6
+    assert own_service.stop(signal.SIGINT) == 0
+    assert not [process for process in started if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    own_service.start()
+
+
+def test_a_killed_supervisor_leaves_no_orphan(own_service: Service) -> None:
+    """kill -9 of `millpond up` ends all its parts."""
+    started = psutil.Process(own_service.pid).children(recursive=True)
+    own_service.kill()
+    until(lambda: not [process for process in started if process.is_running()], "all parts are gone")
+    own_service.start()

@@ -1,0 +1,411 @@
+"""The websocket as an ASGI application, on stand-ins for topics and the feed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from asgiref.testing import ApplicationCommunicator
+
+from asgi_app import tokens
+from asgi_app.errors import BadParameters, Denied, UnknownResource
+from asgi_app.registry import Principal
+from cache_layer.errors import StoreUnavailable
+from consumers import live, routing
+from consumers import session as protocol
+from consumers.connections import Connections
+from consumers.hub import Hub
+from tests.support.fake_sources import FakeFeed, FakeSource, published, snapshot
+
+CONNECT = {"id": 1, "connect": {}}
+
+
+class World:
+    """One process: a hub, its feed, and the topics there are."""
+
+    def __init__(self) -> None:
+        self.feed = FakeFeed()
+        self.hub = Hub(self.feed, "invalidations", Connections(3, 2))  # type: ignore[arg-type]
+        self.topics: dict[str, FakeSource | Exception] = {}
+        self.asked: list[tuple[str, Principal]] = []
+
+    async def open_topic(self, text: str, principal: Principal) -> FakeSource:
+        self.asked.append((text, principal))
+        found = self.topics.get(text, UnknownResource(text))
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+class Peer:
+    """A client on an open socket."""
+
+    def __init__(self, *, subprotocols: list[str] | None = None, headers: dict[str, str] | None = None) -> None:
+        scope = {
+            "type": "websocket",
+            "path": "/connection/websocket",
+            "headers": [(name.encode(), value.encode()) for name, value in (headers or {}).items()],
+            "subprotocols": subprotocols or [],
+        }
+        self.app = ApplicationCommunicator(routing.application, scope)
+
+    async def open(self) -> dict[str, Any]:
+        await self.app.send_input({"type": "websocket.connect"})
+        return await self.output()
+
+    async def output(self) -> dict[str, Any]:
+        message: dict[str, Any] = await self.app.receive_output(2)
+        return message
+
+    async def say(self, *commands: dict[str, Any] | str) -> None:
+        text = "\n".join(c if isinstance(c, str) else json.dumps(c) for c in commands)
+        await self.app.send_input({"type": "websocket.receive", "text": text})
+
+    async def hears(self) -> list[Any]:
+        message = await self.output()
+        assert message["type"] == "websocket.send", message
+        return [json.loads(line) for line in message["text"].split("\n")]
+
+    async def close_code(self) -> tuple[int, str]:
+        while (message := await self.output())["type"] != "websocket.close":
+            assert message["type"] == "websocket.send"
+        return message["code"], message["reason"]
+
+    async def leave(self) -> None:
+        await self.app.send_input({"type": "websocket.disconnect", "code": 1000})
+        await self.app.wait(2)
+
+    async def connected(self) -> Peer:
+        await self.open()
+        await self.say(CONNECT)
+        assert "connect" in (await self.hears())[0]
+        return self
+
+
+@pytest.fixture
+async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    made = World()
+    monkeypatch.setattr(live, "hub", lambda: made.hub)
+    monkeypatch.setattr(live, "open_topic", made.open_topic)
+    yield made
+    assert len(made.hub.connections) == 0
+    await made.hub.stop()
+
+
+async def test_connect_and_subscribes_in_one_frame(world: World) -> None:
+    """What the JavaScript client sends first; every answer comes in the order of the questions."""
+    world.topics["a"] = FakeSource("a", snapshot(3))
+    peer = Peer()
+    assert await peer.open() == {"type": "websocket.accept", "subprotocol": None}
+    await peer.say(CONNECT, {"id": 2, "subscribe": {"channel": "a"}}, {"id": 3, "subscribe": {"channel": "b"}})
+    heard: list[Any] = []
+    while len(heard) < 3:
+        heard += await peer.hears()
+    replies = {one["id"]: one for one in heard}
+    assert heard[0]["id"] == 1
+    assert replies[1]["connect"]["ping"] == 25
+    assert replies[2]["subscribe"]["publications"] == [{"data": 3, "offset": 3}]
+    assert replies[3]["error"] == {"code": 102, "message": "unknown channel"}
+    await peer.leave()
+
+
+async def test_updates_and_signals_come_under_the_clients_spelling(world: World) -> None:
+    """Two spellings of one topic share a channel of the store, and each gets its own pushes."""
+    world.topics["a?x=1&y=2"] = world.topics["a?y=2&x=1"] = source = FakeSource("k")
+    peer = await Peer().connected()
+    for number, name in enumerate(world.topics, 2):
+        await peer.say({"id": number, "subscribe": {"channel": name}})
+        await peer.hears()
+    assert len(world.feed.listeners[source.channel]) == 1
+    world.feed.say(source.channel, published(2, b'{"v":2}'))
+    world.feed.say(source.channel, b'P{"done":1}')
+    heard: list[Any] = []
+    while len(heard) < 4:
+        heard += await peer.hears()
+    assert [one["push"]["channel"] for one in heard] == [*world.topics, *world.topics]
+    assert [one["push"]["pub"] for one in heard[::2]] == [
+        {"data": {"v": 2}, "offset": 2},
+        {"data": {"done": 1}, "tags": {"kind": "progress"}},
+    ]
+    await peer.leave()
+
+
+async def test_the_reply_comes_before_what_is_published_meanwhile(world: World) -> None:
+    """And the publication is not told twice."""
+    world.topics["a"] = source = FakeSource("a", snapshot(1))
+    source.gate.clear()
+    peer = await Peer().connected()
+    await peer.say({"id": 2, "subscribe": {"channel": "a"}})
+    while not source.reads:
+        await asyncio.sleep(0)
+    world.feed.say(source.channel, published(2))
+    source.gate.set()
+    (reply,) = await peer.hears()
+    assert reply["subscribe"]["publications"] == [{"data": 2, "offset": 2}]
+    world.feed.say(source.channel, published(3))
+    (push,) = await peer.hears()
+    assert push["push"]["pub"]["offset"] == 3
+    await peer.leave()
+
+
+async def test_after_unsubscribe_nothing_comes(world: World) -> None:
+    """And the hub has let go."""
+    world.topics["a"] = source = FakeSource("a")
+    peer = await Peer().connected()
+    await peer.say({"id": 2, "subscribe": {"channel": "a"}})
+    await peer.hears()
+    await peer.say({"id": 3, "unsubscribe": {"channel": "a"}})
+    assert await peer.hears() == [{"id": 3, "unsubscribe": {}}]
+    world.feed.say(source.channel, published(2))
+    assert await peer.app.receive_nothing(0.05)
+    await peer.leave()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message", "temporary"),
+    [
+        (UnknownResource("a"), 102, "unknown channel", False),
+        (Denied("no"), 103, "permission denied", False),
+        (BadParameters([{"name": "days", "reason": "must be at most 365"}]), 107, "days: must be at most 365", False),
+        (StoreUnavailable("x"), 100, "internal server error", True),
+        (RuntimeError("secret"), 100, "internal server error", True),
+    ],
+)
+async def test_refusals(world: World, error: Exception, code: int, message: str, temporary: bool) -> None:
+    """Each error of the service has its code; what nobody foresaw is temporary and says nothing."""
+    world.topics["a"] = error
+    peer = await Peer().connected()
+    await peer.say({"id": 2, "subscribe": {"channel": "a"}})
+    (reply,) = await peer.hears()
+    assert reply["error"] == {"code": code, "message": message} | ({"temporary": True} if temporary else {})
+    await peer.leave()
+
+
+async def test_rpc_read(world: World) -> None:
+    """The value with its state and position, as JSON of the service's own."""
+    world.topics["a"] = FakeSource("a", snapshot(7, b'{"v":1.50}'))
+    peer = await Peer().connected()
+    await peer.say({"id": 2, "rpc": {"method": "read", "data": {"topic": "a"}}})
+    (reply,) = await peer.hears()
+    expected = {"state": "fresh", "age": 0.0, "job": None, "epoch": "aaaaaaaa", "offset": 7, "data": {"v": 1.5}}
+    assert reply == {"id": 2, "rpc": {"data": expected}}
+    await peer.leave()
+
+
+async def test_rpc_refresh(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The id of the job."""
+
+    async def refresh_topic(topic: str, principal: Principal) -> str:
+        return f"job of {topic}"
+
+    monkeypatch.setattr(live.reading, "refresh_topic", refresh_topic)
+    peer = await Peer().connected()
+    await peer.say({"id": 2, "rpc": {"method": "refresh", "data": {"topic": "a"}}})
+    assert await peer.hears() == [{"id": 2, "rpc": {"data": {"job": "job of a"}}}]
+    await peer.leave()
+
+
+@pytest.mark.parametrize(
+    ("rpc", "code"),
+    [
+        ({"method": "method"}, 108),
+        ({"method": "read"}, 107),
+        ({"method": "read", "data": {"topic": 5}}, 107),
+        ({"method": "read", "data": {"topic": "a", "x": 1}}, 107),
+        ({"method": "read", "data": {"topic": "nope"}}, 102),
+        ({"method": "read", "data": {"topic": "failed"}}, 100),
+    ],
+)
+async def test_refused_rpcs(world: World, rpc: dict[str, Any], code: int) -> None:
+    """Unknown methods 108, wrong bodies 107, else what the topic says."""
+    problem = {"type": "computation-failed", "detail": "boom"}
+    world.topics["failed"] = FakeSource("f", snapshot(0, None, state="failed", error=problem))
+    peer = await Peer().connected()
+    await peer.say({"id": 2, "rpc": rpc})
+    (reply,) = await peer.hears()
+    assert reply["error"]["code"] == code
+    await peer.leave()
+
+
+async def test_a_binary_frame_and_protobuf_are_turned_away_for_good(world: World) -> None:
+    """On the open socket, with the subprotocol the client asked for."""
+    peer = Peer()
+    await peer.open()
+    await peer.app.send_input({"type": "websocket.receive", "bytes": b"\x01"})
+    assert await peer.close_code() == (3506, "inappropriate protocol")
+    await peer.leave()
+    peer = Peer(subprotocols=["centrifuge-protobuf"])
+    assert (await peer.open())["subprotocol"] == "centrifuge-protobuf"
+    assert await peer.close_code() == (3506, "inappropriate protocol")
+    await peer.leave()
+
+
+async def test_a_json_subprotocol_is_taken(world: World) -> None:
+    """Clients that name it want it back."""
+    peer = Peer(subprotocols=["x", "centrifuge-json"])
+    assert (await peer.open())["subprotocol"] == "centrifuge-json"
+    await peer.leave()
+
+
+async def test_a_foreign_origin_is_refused_on_the_open_socket(world: World) -> None:
+    """A refused handshake would be tried for ever."""
+    peer = Peer(headers={"origin": "https://evil.example", "host": "localhost"})
+    assert (await peer.open())["type"] == "websocket.accept"
+    assert await peer.close_code() == (3507, "permission denied")
+    await peer.leave()
+
+
+async def test_a_malformed_frame_closes(world: World) -> None:
+    """3501, with its reason."""
+    peer = await Peer().connected()
+    await peer.say("")
+    assert await peer.close_code() == (3501, "bad request")
+    await peer.leave()
+
+
+async def test_connections_over_the_limit_are_closed(world: World) -> None:
+    """3504, after the handshake; a left one makes room."""
+    peers = [await Peer().connected() for _ in range(3)]
+    late = Peer()
+    await late.open()
+    assert await late.close_code() == (3504, "connection limit")
+    await late.leave()
+    await peers.pop().leave()
+    peers.append(await Peer().connected())
+    for peer in peers:
+        await peer.leave()
+
+
+def with_token(token: str) -> dict[str, Any]:
+    return {"id": 1, "connect": {"token": token}}
+
+
+async def test_connection_tokens(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who it names is who asks; expired is an error, invalid a close; the principal's own limit holds."""
+
+    async def principal_of(user_id: str) -> Principal:
+        return Principal(
+            user_id=user_id,
+            username=user_id,
+            scopes=frozenset(),
+            is_anonymous=False,
+            permissions=frozenset(),
+        )
+
+    async def nothing() -> None:
+        return None
+
+    monkeypatch.setattr(live.access, "principal_of", principal_of)
+    monkeypatch.setattr(live, "aclose_old_connections", nothing)
+    token = tokens.mint_connection("42", 600)
+    peers = []
+    for _ in range(2):
+        peer = Peer()
+        await peer.open()
+        await peer.say(with_token(token), {"id": 2, "subscribe": {"channel": "a"}})
+        heard: list[Any] = []
+        while len(heard) < 2:
+            heard += await peer.hears()
+        assert 590 < heard[0]["connect"]["ttl"] <= 600
+        assert world.asked[-1][1].user_id == "42"
+        peers.append(peer)
+    third = Peer()
+    await third.open()
+    await third.say(with_token(token))
+    assert await third.close_code() == (3504, "connection limit")
+    await third.leave()
+    await peers.pop().leave()
+
+    expired = Peer()
+    await expired.open()
+    await expired.say(with_token(tokens.mint_connection("42", -1)))
+    assert await expired.hears() == [{"id": 1, "error": {"code": 109, "message": "token expired"}}]
+    await expired.leave()
+    invalid = Peer()
+    await invalid.open()
+    await invalid.say(with_token("x.y.z"))
+    assert await invalid.close_code() == (3500, "invalid token")
+    await invalid.leave()
+
+    peer = peers.pop()
+    await peer.say({"id": 3, "refresh": {"token": tokens.mint_connection("42", 900)}})
+    (reply,) = await peer.hears()
+    assert 890 < reply["refresh"]["ttl"] <= 900
+    await peer.say({"id": 4, "refresh": {"token": tokens.mint_connection("43", 900)}})
+    assert await peer.close_code() == (3500, "invalid token")
+    await peer.leave()
+
+
+async def test_refreshing_with_an_expired_token_closes(world: World) -> None:
+    """3005: the client comes back with another one."""
+    peer = Peer()
+    await peer.open()
+    await peer.say(with_token(tokens.mint_connection("", 600)))
+    await peer.hears()
+    await peer.say({"id": 2, "refresh": {"token": tokens.mint_connection("", -1)}})
+    assert await peer.close_code() == (3005, "connection expired")
+    await peer.leave()
+
+
+async def test_draining_sends_everybody_elsewhere(world: World) -> None:
+    """3001, also to those who come now."""
+    peer = await Peer().connected()
+    draining = asyncio.create_task(world.hub.connections.drain(within=0.5))
+    assert await peer.close_code() == (3001, "shutdown")
+    await peer.leave()
+    await draining
+    late = Peer()
+    await late.open()
+    assert await late.close_code() == (3001, "shutdown")
+    await late.leave()
+
+
+async def test_a_lost_topic_is_unsubscribed(world: World) -> None:
+    """For good: 2000."""
+    world.topics["a"] = source = FakeSource("a")
+    peer = await Peer().connected()
+    await peer.say({"id": 2, "subscribe": {"channel": "a"}})
+    await peer.hears()
+    source.now = Denied("revoked")
+    world.feed.say(source.channel, b"C")
+    (push,) = await peer.hears()
+    assert push == {"push": {"channel": "a", "unsubscribe": {"code": 2000, "reason": "server unsubscribe"}}}
+    await peer.leave()
+
+
+async def test_leaving_frees_everything(world: World) -> None:
+    """Subscriptions under way too."""
+    world.topics["a"], world.topics["b"] = first, second = FakeSource("a"), FakeSource("b")
+    second.gate.clear()
+    peer = await Peer().connected()
+    await peer.say({"id": 2, "subscribe": {"channel": "a"}}, {"id": 3, "subscribe": {"channel": "b"}})
+    await peer.hears()
+    await peer.leave()
+    assert all(line.idle for line in world.hub._lines.values())
+    second.gate.set()
+    assert first.reads == 1
+
+
+async def test_pings_are_sent_and_silence_closes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the connection's own timer."""
+    monkeypatch.setattr(protocol, "PING", 0.04)
+    monkeypatch.setattr(protocol, "PONG_WITHIN", 0.1)
+    peer = await Peer().connected()
+    assert await peer.hears() == [{}]
+    await peer.say({})
+    assert await peer.hears() == [{}]
+    assert await peer.close_code() == (3012, "no pong")
+    await peer.leave()
+
+
+async def test_another_path_is_no_websocket(world: World) -> None:
+    """The handshake is refused."""
+    app = ApplicationCommunicator(
+        routing.application, {"type": "websocket", "path": "/elsewhere", "headers": [], "subprotocols": []}
+    )
+    await app.send_input({"type": "websocket.connect"})
+    assert (await app.receive_output(1))["type"] == "websocket.close"
+    await app.wait(1)
