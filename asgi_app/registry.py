@@ -17,12 +17,12 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, Literal, TypeVar
 
-from asgi_app import options
-from asgi_app.bounds import Unsuitable
-from asgi_app.declared import Access, Action, Resource, Tags, Vary
+from asgi_app.declaring import options
+from asgi_app.declaring.bounds import Unsuitable
+from asgi_app.declaring.declared import Access, Action, Resource, Tags, Vary
+from asgi_app.declaring.parameters import Params
+from asgi_app.declaring.signature import Principal, Progress, Signature, read_signature
 from asgi_app.errors import UnknownAction, UnknownResource
-from asgi_app.parameters import Params
-from asgi_app.signature import Principal, Progress, Signature, read_signature
 from cache_layer.freshness import Policy
 
 __all__ = [

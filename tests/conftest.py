@@ -20,7 +20,10 @@ for _name in [name for name in os.environ if name.startswith("MILLPOND_")]:
     if _name not in ("MILLPOND_HOME", "MILLPOND_REDIS_URL", "MILLPOND_APPS", "MILLPOND_NAMESPACE"):
         del os.environ[_name]
 
-import pytest  # noqa: E402  (the environment first: Django's settings are made of it)
+import django  # noqa: E402  (the environment first: the settings are made of it)
+import pytest  # noqa: E402
+
+django.setup()
 
 from cache_layer.redis import Store  # noqa: E402
 from tests.support.store import StoreServer  # noqa: E402

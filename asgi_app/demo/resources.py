@@ -30,6 +30,11 @@ host = Host()
 invalidate_on(ReplayClock, tags=("flights",))
 
 
+def of_the_replay(params: Any) -> tuple[str, ...]:
+    """Only the last 30 days move on with the replay; a month of 2013 is as it was."""
+    return ("flights",) if params.month == 0 else ()
+
+
 @resource("flights.clock", tags=("flights",), refresh="watched")
 def clock() -> Table:
     """What time it is in the replay, and how much of it there is."""
@@ -51,7 +56,7 @@ def board() -> Table:
     return {"now": flights.iso(now), "rows": flights.latest(now, 12), "per_hour": flights.per_hour(now, 24)}
 
 
-@resource("flights.delays_by_carrier", tags=("flights",), refresh="watched")
+@resource("flights.delays_by_carrier", tags=of_the_replay, refresh="watched")
 def delays_by_carrier(origin: Origin = "all", month: Month = 0) -> Table:
     """Mean delay and share of late departures of each carrier."""
     period = Period.of(month)
@@ -59,14 +64,14 @@ def delays_by_carrier(origin: Origin = "all", month: Month = 0) -> Table:
     return {"rows": [{"name": airlines()[row["carrier"]], **row} for row in rows], **period.bounds()}
 
 
-@resource("flights.delays_by_hour", tags=("flights",), refresh="watched")
+@resource("flights.delays_by_hour", tags=of_the_replay, refresh="watched")
 def delays_by_hour(carrier: Carrier = "all", origin: Origin = "all", month: Month = 0) -> Table:
     """How delays grow over the day: mean and share of late departures of each hour in which flights leave."""
     period = Period.of(month)
     return {"rows": flights.delays(period.flights(carrier=carrier, origin=origin), "hour"), **period.bounds()}
 
 
-@resource("flights.delays_by_route", tags=("flights",), refresh="watched")
+@resource("flights.delays_by_route", tags=of_the_replay, refresh="watched")
 def delays_by_route(carrier: Carrier = "all", origin: Origin = "all", month: Month = 0) -> Table:
     """The twenty routes with the longest mean delay, worst first."""
     period = Period.of(month)
@@ -75,7 +80,7 @@ def delays_by_route(carrier: Carrier = "all", origin: Origin = "all", month: Mon
     return {"rows": worst[:20], **period.bounds()}
 
 
-@resource("flights.cancellations", tags=("flights",), refresh="watched")
+@resource("flights.cancellations", tags=of_the_replay, refresh="watched")
 def cancellations(carrier: Carrier = "all", origin: Origin = "all", month: Month = 0) -> Table:
     """Scheduled and cancelled flights of each day."""
     period = Period.of(month)

@@ -101,7 +101,7 @@ def test_a_killed_worker(own_service: Service) -> None:
 
 
 def test_no_worker(own_service: Service) -> None:
-    """Without a worker what is not there is 503 with Retry-After, /readyz names the worker, and later it is computed."""
+    """Without a worker what is missing is 503 with Retry-After, /readyz names it, and later it is computed."""
     service = own_service
     frozen = processes(service, "asgi_app", "worker")
     for process in frozen:

@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from asgi_app.bounds import INT_MAX, INT_MIN, Unsuitable
+from asgi_app.declaring.bounds import INT_MAX, INT_MIN, Unsuitable
+from asgi_app.declaring.parameters import MAX_ERRORS, Parameter, Parameters, Params, Required
 from asgi_app.errors import BadParameters
-from asgi_app.parameters import MAX_ERRORS, Parameter, Parameters, Params, Required
 
 quick = settings(max_examples=60, deadline=None)
 

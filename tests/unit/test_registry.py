@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from asgi_app.crontab import BadCrontab, normal_crontab
+from asgi_app.declaring.crontab import BadCrontab, normal_crontab
 from asgi_app.errors import BadParameters, Misdeclared, UnknownAction, UnknownResource
 from asgi_app.registry import Action, DeclarationError, Principal, Progress, Resource, action, registry, resource
 

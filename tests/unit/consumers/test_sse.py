@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from hashlib import blake2b
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from asgiref.testing import ApplicationCommunicator
 
 from asgi_app.errors import BadParameters, Denied, Unauthenticated
 from asgi_app.registry import Principal
 from cache_layer.errors import StoreUnavailable
 from consumers import sse
 from tests.support.fake_sources import FakeSource, published, snapshot
-from tests.unit.consumers.test_live import World
+from tests.unit.consumers.test_live import Communicator, World
 
 
 class Stream:
@@ -25,7 +25,7 @@ class Stream:
     def __init__(self, path: str, query: str = "", *, method: str = "GET", last: str = "") -> None:
         headers = [(b"accept", b"text/event-stream")] + ([(b"last-event-id", last.encode())] if last else [])
         scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": headers}
-        self.app = ApplicationCommunicator(sse.application, scope)
+        self.app = Communicator(sse.application, scope)
 
     async def open(self) -> tuple[int, dict[str, str]]:
         await self.app.send_input({"type": "http.request", "body": b"", "more_body": False})
@@ -168,7 +168,7 @@ async def test_a_reset_waits_for_the_value_that_tells(world: World) -> None:
     """While a value is pending nobody knows whether the client's position still means something."""
     world.topics["a"] = source = FakeSource("a", snapshot(0, None, epoch="00000000"))
     mark = "aaaaaaaa:7"
-    digest = sse.blake2b(b"a", digest_size=4).hexdigest()
+    digest = blake2b(b"a", digest_size=4).hexdigest()
     stream = Stream(*events("a"), last=f"{digest}@{mark}")
     await stream.open()
     await stream.events()
@@ -220,7 +220,7 @@ async def test_limits_of_connections_hold_for_streams(world: World, monkeypatch:
     async def authenticate(scope: Any) -> Principal:
         return Principal(user_id="u", username="u", scopes=frozenset(), is_anonymous=False, permissions=frozenset())
 
-    monkeypatch.setattr(sse.access, "authenticate", authenticate)
+    monkeypatch.setattr("asgi_app.access.authenticate", authenticate)
     world.topics["a"] = FakeSource("a")
     streams = [Stream(*events("a")) for _ in range(3)]
     assert [(await stream.open())[0] for stream in streams] == [200, 200, 429]

@@ -17,9 +17,9 @@ from typing import Any, TypeAlias
 import msgspec
 import msgspec.inspect as mi
 
-from asgi_app.bounds import Nested, Unsuitable, bounded, expected, leaves
+from asgi_app.declaring.bounds import Nested, Unsuitable, bounded, expected, leaves
+from asgi_app.declaring.spelling import Misspelt, percent_decoded, percent_encoded, pieces, readings, write
 from asgi_app.errors import BadParameters, shortened
-from asgi_app.spelling import Misspelt, percent_decoded, percent_encoded, pieces, readings, write
 from cache_layer.keys import digest
 
 #: An instance of a `Parameters.type`.

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from asgi_app.bounds import Unsuitable
-from asgi_app.crontab import BadCrontab, normal_crontab
+from asgi_app.declaring.bounds import Unsuitable
+from asgi_app.declaring.crontab import BadCrontab, normal_crontab
 
 #: A month in seconds: the longest freshness, and the longest time between two runs.
 MONTH = 30 * 86400.0

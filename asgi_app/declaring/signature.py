@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hints
 
-from asgi_app.bounds import Unsuitable
-from asgi_app.parameters import Parameter, Parameters, Required
+from asgi_app.declaring.bounds import Unsuitable
+from asgi_app.declaring.parameters import Parameter, Parameters, Required
 
 
 class Progress(Protocol):

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
+from asgi_app.declaring.options import valid_tag
+from asgi_app.declaring.parameters import Params, canonical_json
+from asgi_app.declaring.signature import Principal, Progress, Signature
 from asgi_app.errors import Misdeclared, shortened
-from asgi_app.options import valid_tag
-from asgi_app.parameters import Params, canonical_json
-from asgi_app.signature import Principal, Progress, Signature
 from cache_layer.freshness import Policy
 from cache_layer.keys import Key, digest
 
