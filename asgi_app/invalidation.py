@@ -50,7 +50,7 @@ def invalidate_after_commit(tags: Iterable[str], *, using: str = DEFAULT_DB_ALIA
         return
     # One hook per savepoint level: a rolled back savepoint takes its own tags with it, as Django discards its hooks.
     level = tuple(connection.savepoint_ids)
-    for sids, hook, _robust in connection.run_on_commit:
+    for _sids, hook, _robust in connection.run_on_commit:
         if isinstance(hook, _Collected) and hook.level == level:
             hook.tags |= names
             return

@@ -75,8 +75,9 @@ class PartLog:
         read, write = os.pipe()
         stream = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(stream)
-        await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(read, "rb", 0))
-        self._copying = asyncio.create_task(self._copy(stream), name="copy output")
+        pipe = os.fdopen(read, "rb", 0)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
+        self._copying = asyncio.create_task(self._copy(stream, transport), name="copy output")
         return write
 
     async def drained(self) -> None:
@@ -84,15 +85,18 @@ class PartLog:
         if self._copying:
             await asyncio.wait({self._copying}, timeout=1.0)
             self._copying.cancel()
+            await asyncio.wait({self._copying})
+            await asyncio.sleep(0)  # the transport closes its pipe in the loop's next turn
 
-    async def _copy(self, stream: asyncio.StreamReader) -> None:
+    async def _copy(self, stream: asyncio.StreamReader, transport: asyncio.ReadTransport) -> None:
         rest = b""
-        while chunk := await stream.read(2**16):
-            *lines, rest = (rest + chunk).split(b"\n")
-            if len(rest) > LINE_BYTES:
-                lines, rest = [*lines, rest], b""
-            for line in lines:
-                self._line(line)
+        with contextlib.closing(transport):
+            while chunk := await stream.read(2**16):
+                *lines, rest = (rest + chunk).split(b"\n")
+                if len(rest) > LINE_BYTES:
+                    lines, rest = [*lines, rest], b""
+                for line in lines:
+                    self._line(line)
         if rest:
             self._line(rest)
 

@@ -2,7 +2,7 @@
 
     look up (one round trip) -> verdict: serve | serve and refresh behind | load
                                                         load -> join or submit the one computation of the key
-    a reader that waits is woken by the publication of the commit, which carries the value
+    a reader that waits is woken by the publication of the commit, and looks again
 
 Invariant: no reader runs a computation on its own; it joins the one of its key, in the cluster (promise 1), and a
 cancelled reader leaves it running.
@@ -50,6 +50,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds after which a waiting reader looks again although nobody woke it, jittered.
 _LOOK_AGAIN = 1.0
+#: Seconds between two requests of this process to refresh one stale value; and how many are remembered.
+_ASK_AGAIN = 0.5
+_ASKED_MOST = 10_000
 #: How often a load starts over because somebody else was quicker.
 _RACES = 3
 #: What a client should wait, in seconds, before it asks a service again that lacks a part.
@@ -92,24 +95,22 @@ class _Question:
     params: Any
     principal: Principal
     key: Key
+    trusted: bool
 
 
 @dataclass(slots=True)
 class _Waiter:
     """Listens on the channel of a key until something happens there."""
 
-    since: Position | None
-    entry: Entry | None = None
+    newer_than: Position | None
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     def hear(self, message: bytes) -> None:
-        publication = parse(message)
+        publication, known = parse(message), self.newer_than
         if isinstance(publication, Signal) and publication.kind == "progress":
             return
-        if isinstance(publication, Value):
-            if self.since is not None and self.since.covers(publication.entry.position):
-                return
-            self.entry = publication.entry
+        if isinstance(publication, Value) and known is not None and known.covers(publication.entry.position):
+            return
         self.woken.set()
 
 
@@ -126,6 +127,8 @@ class Reader:
         self._computations: SingleFlight[None] = SingleFlight()
         self._looks: SingleFlight[Reading] = SingleFlight()
         self._last_known = LastKnown()
+        #: When a stale value's refresh was last asked for: not again for each of its readers.
+        self._asked: dict[str, float] = {}
 
     def start(self) -> None:
         """Begin to hear invalidations; on the running loop."""
@@ -243,7 +246,7 @@ class Reader:
     async def _question(self, resource: Resource, params: Any, principal: Principal, trusted: bool) -> _Question:
         if not trusted:
             await access.check(resource, principal, params)
-        return _Question(resource, params, principal, resource.key(params, principal))
+        return _Question(resource, params, principal, resource.key(params, principal), trusted)
 
     async def _look(self, question: _Question) -> Reading:
         for _ in range(_RACES):
@@ -312,6 +315,12 @@ class Reader:
         return Reading(state="stale", position=entry.position, entry=entry, age=found.age, error=error.problem())
 
     def _refresh_behind(self, question: _Question, seen: bytes) -> None:
+        digest_, now = question.key.digest, time.monotonic()
+        if now - self._asked.get(digest_, -_ASK_AGAIN) < _ASK_AGAIN:
+            return
+        if len(self._asked) > _ASKED_MOST:
+            self._asked.clear()
+        self._asked[digest_] = now
         if question.resource.offload:
             self._loads.start(question.key.digest, lambda: self._submit(question, seen))
         else:
@@ -343,13 +352,25 @@ class Reader:
             "topic": key.topic,
         }
         submitted = await self._records.submit(
-            key, job_id=job_id, bell=bell, fields=fields, seen=seen, dead_problem=DEAD, force=force
+            key,
+            job_id=job_id,
+            bell=bell,
+            fields=fields,
+            seen=seen,
+            dead_problem=DEAD,
+            force=force,
+            asker=question.principal.user_id or "",
+            key_rate=0 if question.trusted else self._env.key_rate,
         )
         return await self._accepted(submitted)
 
     async def _accepted(self, submitted: Submitted) -> Submitted:
         if submitted.what == "full":
             raise Unavailable(f"the queue is full: {self._env.queue_limit} jobs are waiting", retry_after=_RETRY_AFTER)
+        if submitted.what == "quota":
+            raise TooManyRequests(
+                f"more than {self._env.key_rate} new questions in a minute (MILLPOND_KEY_RATE)", retry_after=60.0
+            )
         if submitted.ring:
             fields = await self._records.get(submitted.job_id)
             if fields is not None:
@@ -376,7 +397,8 @@ class Reader:
 
     async def _wait(self, question: _Question, reading: Reading, wait: float, newer_than: Position | None) -> Reading:
         channel = self._cache.names.channel(question.key)
-        deadline = time.monotonic() + wait
+        arrived = time.monotonic()
+        deadline = arrived + wait
         waiter = _Waiter(newer_than)
         try:
             async with asyncio.timeout(wait):
@@ -386,15 +408,13 @@ class Reader:
         first = reading
         try:
             while True:
-                latest = await self._looks.do(question.key.digest, lambda: self._look(question))
+                # Shared with others that wait, but never one that began before this reader came: promise 2.
+                latest = await self._looks.do(question.key.digest, lambda: self._look(question), since=arrived)
                 if _satisfies(latest, newer_than):
                     return replace(latest, via=first.via if latest.via == "hit" else latest.via)
                 first = first if first.job_id else replace(latest, via=first.via)
                 if not await self._woken(waiter, deadline):
                     return latest if latest.entry is not None or latest.job_id else first
-                if waiter.entry is not None:
-                    entry = waiter.entry
-                    return Reading(state="fresh", position=entry.position, entry=entry, via=first.via)
         finally:
             self._feed.unsubscribe(channel, waiter.hear)
 

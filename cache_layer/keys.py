@@ -68,6 +68,10 @@ class Names:
         """Which job a client's Idempotency-Key stands for."""
         return f"k:{{{self._ns}}}:{digest_}"
 
+    def new_keys(self, who: str) -> str:
+        """How many keys nobody had asked for a principal has asked for this minute."""
+        return f"r:{{{self._ns}}}:{digest(who)}"
+
     def role(self, role: str) -> str:
         """Sign of life of a role: `worker` or `worker:<queue>`, `scheduler`."""
         return f"w:{{{self._ns}}}:{role}"

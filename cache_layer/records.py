@@ -48,7 +48,7 @@ class Bell:
 class Submitted:
     """The answer to a submission."""
 
-    what: Literal["hit", "failed", "joined", "created", "full"]
+    what: Literal["hit", "failed", "joined", "created", "full", "quota"]
     job_id: str
     #: Of the newest value, offset 0 before the first.
     position: Position
@@ -76,11 +76,22 @@ class Records:
         self._queue_limit = queue_limit
 
     async def submit(
-        self, key: Key, *, job_id: str, bell: Bell, fields: Fields, seen: bytes, dead_problem: bytes, force: bool
+        self,
+        key: Key,
+        *,
+        job_id: str,
+        bell: Bell,
+        fields: Fields,
+        seen: bytes,
+        dead_problem: bytes,
+        force: bool,
+        asker: str = "",
+        key_rate: int = 0,
     ) -> Submitted:
         """Join the live computation of `key` or create one with `job_id`, and ring.  One round trip; safe to repeat.
 
-        `seen` is the nonce of the entry the caller judged too old; `force` computes although a value is there.
+        `seen` is the nonce of the entry the caller judged too old; `force` computes although a value is there.  Of keys
+        nobody has asked for lately, `asker` may bring `key_rate` a minute (0: any number).
         Raises StoreUnavailable.
         """
         names = self.names
@@ -91,6 +102,7 @@ class Records:
             names.lease(key),
             names.job(job_id),
             names.role(f"worker:{bell.queue}"),
+            names.new_keys(asker),
             *bell.lists,
         ]
         args: list[Arg] = [
@@ -109,6 +121,7 @@ class Records:
             dead_problem,
             max(1, round(key.policy.error_ttl * 1000)),
             names.channel(key),
+            key_rate,
             *_flat({**fields, "lease": names.lease(key)}),
         ]
         what, job, epoch, offset, alive, ring = await self.store.script("submit", keys, args)

@@ -1,11 +1,13 @@
 """Callers of one key in one process share one run of the work.
 
-Invariant: a caller that is cancelled leaves the shared run to the others; the run is never cancelled by a caller.
+Invariants: a caller that is cancelled leaves the shared run to the others; the run is never cancelled by a caller; and
+with `since` nobody shares a run that began before that moment, so that what it read is not older than who asks.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, Generic, TypeVar
@@ -18,28 +20,32 @@ class SingleFlight(Generic[T]):
 
     def __init__(self) -> None:
         self._flights: dict[str, asyncio.Task[T]] = {}
+        self._began: dict[asyncio.Task[T], float] = {}
 
-    async def do(self, key: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """The result of the run under way for `key`, or of a new one."""
-        return await asyncio.shield(self.start(key, work))
+    async def do(self, key: str, work: Callable[[], Coroutine[Any, Any, T]], *, since: float = 0.0) -> T:
+        """The result of a run for `key` that began at `since` (monotonic seconds) or later, shared or new."""
+        return await asyncio.shield(self.start(key, work, since=since))
 
-    def start(self, key: str, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
+    def start(self, key: str, work: Callable[[], Coroutine[Any, Any, T]], *, since: float = 0.0) -> asyncio.Task[T]:
         """The run itself, for callers that do not wait.  It sees none of the caller's context variables."""
         flight = self._flights.get(key)
-        if flight is None:
+        if flight is None or self._began[flight] < since:
             flight = asyncio.get_running_loop().create_task(work(), context=Context())
             self._flights[key] = flight
+            self._began[flight] = time.monotonic()
             flight.add_done_callback(lambda done: self._landed(key, done))
         return flight
 
     async def close(self) -> None:
         """End all runs; may be called twice."""
-        flights = list(self._flights.values())
+        flights = list(self._began)
         for flight in flights:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
 
     def _landed(self, key: str, flight: asyncio.Task[T]) -> None:
-        self._flights.pop(key, None)
+        del self._began[flight]
+        if self._flights.get(key) is flight:
+            del self._flights[key]
         if not flight.cancelled():
             flight.exception()  # read, so that a run nobody waits for is no warning

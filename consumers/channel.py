@@ -82,13 +82,15 @@ class Subscription:
 
     def catch_up(self) -> list[News]:
         """What has not been handed out yet: the newest value, then the signals since.  Handed out hereby."""
-        value, channel = self.channel.value, self.channel
-        news = [value] if value is not None and value.position != self.sent else []
-        if value is not None:
+        channel = self.channel
+        value = channel.value
+        news: list[News] = []
+        if value is not None and value.position != self.sent:
+            news.append(value)
             self.sent = value.position
-        if channel.count > self.heard:
+        if channel.signals:
             news += [signal for signal in channel.signals.values() if signal.order > self.heard]
-            self.heard = channel.count
+        self.heard = channel.count
         return news
 
 

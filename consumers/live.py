@@ -53,10 +53,13 @@ _VERSION = _version()
 class LiveConsumer(AsyncConsumer):
     """One websocket connection."""
 
+    #: There may be news (`channel.Holder`): the writer's own method, one call less for each delivery.
+    touch: Callable[[Subscription], None]
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection until it ends, in one task and without the channel layer."""
         self.scope, self.base_send = scope, send
-        self._send: Callable[[dict[str, Any]], Awaitable[None]] = send
+        self._send: Callable[[dict[str, Any]], Coroutine[Any, Any, None]] = send
         self._receiving = asyncio.current_task()
         self._given_up = False
         self._hub: Hub = hub()
@@ -69,6 +72,7 @@ class LiveConsumer(AsyncConsumer):
         self._subject: str | None = None
         self._subscriptions: dict[str, Subscription] = {}
         self._writer = Writer(self._write, _render, glue="\n", stalled=self._stalled, failed=self._give_up)
+        self.touch = self._writer.touch
         self._session = Session(
             client=str(uuid.uuid4()), version=_VERSION, limits=_limits(), now=time.monotonic(), luck=random.random()
         )
@@ -125,10 +129,6 @@ class LiveConsumer(AsyncConsumer):
         self._do(self._session.close(code))
 
     # Hub -> socket
-
-    def touch(self, subscription: Subscription) -> None:
-        """There may be news (`channel.Holder`)."""
-        self._writer.touch(subscription)
 
     def expel(self, subscription: Subscription, error: Exception) -> None:
         """The hub ended a subscription (`channel.Holder`)."""
@@ -275,8 +275,8 @@ class LiveConsumer(AsyncConsumer):
 
     # The end
 
-    async def _write(self, text: str) -> None:
-        await self._send({"type": "websocket.send", "text": text})
+    def _write(self, text: str) -> Coroutine[Any, Any, None]:
+        return self._send({"type": "websocket.send", "text": text})
 
     def _stalled(self) -> None:
         self.close(Closes.SLOW)

@@ -404,7 +404,7 @@ class Session:
         if self._ping_at is None or now < self._ping_at:
             return []
         self._ping_at = max(self._ping_at, now - PING / 2) + PING
-        self._pong_by = now + PONG_WITHIN
+        self._pong_by = self._pong_by or now + PONG_WITHIN
         return [Send(frames.PING)]
 
     def _lifetime(self, expires_in: float | None, now: float) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Writer:
 
     def __init__(
         self,
-        send: Callable[[str], Awaitable[None]],
+        send: Callable[[str], Coroutine[Any, Any, None]],
         render: Callable[[Subscription, News], str | None],
         *,
         glue: str,
@@ -76,9 +76,18 @@ class Writer:
 
     def touch(self, subscription: Subscription) -> None:
         """There may be news for this subscription."""
-        if self._final is None and not self._ended:
+        if self._final is not None or self._ended:
+            return
+        if self._busy or self._said or self._dirty:
             self._dirty[subscription] = None
             self._pump()
+            return
+        try:  # the way of a broadcast, once per connection
+            text = self._glue.join(self._frames(subscription))
+            if text and self._write(text) and (self._said or self._dirty):
+                self._pump()
+        except Exception as error:
+            self._broke(error)
 
     def forget(self, subscription: Subscription) -> None:
         """Nothing of this subscription is written from now on."""
@@ -107,37 +116,67 @@ class Writer:
     def _pump(self) -> None:
         if self._busy or self._ended:
             return
-        self._busy = True
-        work = self._write_all()
-        try:
-            waits_for = work.send(None)
-        except StopIteration:
-            return
-        if self._deadline is None:
-            self._watch(STALLED, self._stalled)
-        self._task = asyncio.get_running_loop().create_task(_go_on(work, waits_for))
-
-    async def _write_all(self) -> None:
         try:
             while (text := self._next()) is not None:
+                if not self._write(text):
+                    return
+        except Exception as error:
+            self._broke(error)
+        if self._final is not None and not self._ended:
+            self._busy = True
+            self._hand_over(self._go_on(None))
+
+    def _write(self, text: str) -> bool:
+        """Write, by hand; False when that has to wait: a task goes on from there."""
+        self._busy = True
+        sending = self._send(text)
+        try:
+            waits_for = sending.send(None)
+        except StopIteration:
+            self._busy = False
+            return True
+        self._hand_over(self._go_on(_Rest(sending, waits_for)))
+        return False
+
+    def _hand_over(self, work: Coroutine[Any, Any, None]) -> None:
+        self._watch_write()
+        self._task = asyncio.get_running_loop().create_task(work)
+
+    async def _go_on(self, write: _Rest | None) -> None:
+        """The way of `_pump` in a task: from a write that has to wait until there is nothing to do."""
+        try:
+            if write is not None:
+                await write
+            while (text := self._next()) is not None:
+                self._watch_write()
                 await self._send(text)
-                if self._task is not None and self._final is None:
-                    self._watch(STALLED, self._stalled)
-            if self._final is not None:
+            if self._final is not None and not self._ended:
                 await self._final()
                 self._end()
         except Exception as error:
-            log.debug("a connection cannot be written to: %r", error)
-            self._end()
-            self._failed()
+            self._broke(error)
         finally:
             self._busy = False
             self._task = None
             if self._final is None:
                 self._watch(None, self._stalled)
 
+    def _broke(self, error: Exception) -> None:
+        # A client that is gone is an OSError with every server; all else is a mistake of ours.
+        if not isinstance(error, OSError):
+            log.error("writing to a connection failed", exc_info=error)
+        self._end()
+        self._failed()
+
+    def _watch_write(self) -> None:
+        # The last words have a deadline of their own.
+        if self._final is None:
+            self._watch(STALLED, self._stalled)
+
     def _next(self) -> str | None:
         """The text of the next write, None for nothing to do."""
+        if not self._said and not self._dirty:
+            return None
         parts: list[str] = []
         size = 0
         while len(parts) < _BATCH and size < _FULL and (self._said or self._dirty):
@@ -154,8 +193,11 @@ class Writer:
             return [frame if isinstance(frame, str) else frame()]
         subscription = next(iter(self._dirty))
         del self._dirty[subscription]
-        made = [self._render(subscription, news) for news in subscription.catch_up()]
-        return [frame for frame in made if frame is not None]
+        return self._frames(subscription)
+
+    def _frames(self, subscription: Subscription) -> list[str]:
+        frames = (self._render(subscription, news) for news in subscription.catch_up())
+        return [frame for frame in frames if frame is not None]
 
     def _watch(self, seconds: float | None, late: Callable[[], None]) -> None:
         if self._deadline is not None:
@@ -175,13 +217,6 @@ class Writer:
         self._dirty.clear()
         self._room.set()
         self._watch(None, self._stalled)
-
-
-def _go_on(work: Coroutine[Any, Any, None], waits_for: Any) -> Coroutine[Any, Any, None]:
-    async def rest() -> None:
-        await _Rest(work, waits_for)
-
-    return rest()
 
 
 class _Rest:

@@ -1,27 +1,30 @@
 -- Join the live computation of a key, or create one and ring the doorbell.
--- KEYS 1 entry  2 version  3 failure  4 lease  5 new job  6 sign of life of the queue's workers  7.. broker lists of the
---      queue, the one to ring first (none: the broker is elsewhere and the caller rings)
+-- KEYS 1 entry  2 version  3 failure  4 lease  5 new job  6 sign of life of the queue's workers
+--      7 new keys of the principal this minute  8.. broker lists of the queue, the one to ring first (none: the broker is
+--      elsewhere and the caller rings)
 -- ARGV 1 nonce of the entry the caller saw ("" none)  2 job id  3 epoch if there is none  4 version ttl ms
 --      5 job ttl ms  6 queue limit  7 message  8 "1": compute although a value or a failure is there
 --      9 prefix of job keys  10 prefix of job channels  11 ms after which a waiting job is rung again
 --      12 crashes after which a job is dead  13 problem of a dead job  14 failure ttl ms  15 value channel
---      16.. fields of the new job, alternating with values
+--      16 new keys a minute (0: any number)  17.. fields of the new job, alternating with values
 -- Returns {what, job id, epoch, offset, workers alive, ring}.  what: hit (read again), failed (read again), joined,
---      created, full.  ring 1: the caller must ring for this job.
+--      created, full, quota.  ring 1: the caller must ring for this job.
 -- A job whose worker went silent, or whose message was lost, is found and rung here by the next one who asks.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local forced = ARGV[8] == '1'
 local alive = redis.call('EXISTS', KEYS[6])
-local native = #KEYS > 6
+local native = #KEYS > 7
 
 local version = redis.call('HMGET', KEYS[2], 'e', 'o')
-if not version[1] then
-  version = {ARGV[3], '0'}
-  redis.call('HSET', KEYS[2], 'e', ARGV[3], 'o', '0')
+local new = not version[1]
+if new then version = {ARGV[3], '0'} end
+local function refuse(what) return {what, '', version[1], version[2], alive, 0} end
+local function answer(what, job, ring)
+  if new then redis.call('HSET', KEYS[2], 'e', ARGV[3], 'o', '0') end
+  redis.call('PEXPIRE', KEYS[2], ARGV[4])
+  return {what, job, version[1], version[2], alive, ring or 0}
 end
-redis.call('PEXPIRE', KEYS[2], ARGV[4])
-local function answer(what, job, ring) return {what, job, version[1], version[2], alive, ring or 0} end
 local function ring(job_key)
   if not native then return 1 end
   local bell = redis.call('HMGET', job_key, 'list', 'message')
@@ -69,12 +72,17 @@ end
 
 if native then
   local waiting = 0
-  for i = 7, #KEYS do waiting = waiting + redis.call('LLEN', KEYS[i]) end
-  if waiting >= tonumber(ARGV[6]) then return answer('full', '') end
+  for i = 8, #KEYS do waiting = waiting + redis.call('LLEN', KEYS[i]) end
+  if waiting >= tonumber(ARGV[6]) then return refuse('full') end
 end
-local list = native and KEYS[7] or ''
+if new and ARGV[16] ~= '0' then
+  local asked = redis.call('INCR', KEYS[7])
+  if asked == 1 then redis.call('PEXPIRE', KEYS[7], 60000) end
+  if asked > tonumber(ARGV[16]) then return refuse('quota') end
+end
+local list = native and KEYS[8] or ''
 redis.call('HSET', KEYS[5], 'status', 'queued', 'version', 1, 'fence', 0, 'crashes', 0, 'reruns', 0,
-  'created_at', now, 'rung_at', now, 'list', list, 'message', ARGV[7], unpack(ARGV, 16))
+  'created_at', now, 'rung_at', now, 'list', list, 'message', ARGV[7], unpack(ARGV, 17))
 redis.call('PEXPIRE', KEYS[5], ARGV[5])
 redis.call('SET', KEYS[4], ARGV[2], 'PX', ARGV[5])
 if native then redis.call('LPUSH', list, ARGV[7]) end

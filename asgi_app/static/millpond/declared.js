@@ -45,7 +45,7 @@ function startPanel(section, live, { name, doc, parameters = {} }, index) {
   note.textContent = [doc?.trim().split("\n\n")[0], describe(parameters)].filter(Boolean).join("\n");
   panel.address(name);
 
-  const question = el("input", { type: "text", class: "question", autocomplete: "off", autocapitalize: "none", spellcheck: "false", placeholder: "defaults" });
+  const question = el("input", { type: "text", class: "question", autocomplete: "off", autocapitalize: "none", spellcheck: "false", placeholder: parameters.required?.map((one) => `${one}=`).join("&") || "defaults" });
   if (Object.keys(parameters.properties ?? {}).length) controls.append(el("label", {}, "Parameters", question));
   const watch = () => {
     const query = question.value.trim().replace(/^\?/, "");

@@ -62,10 +62,11 @@ export function moment(seconds) {
   return `${day} ${month} ${year}, ${time}`;
 }
 
-/** 1 Mar to 31 Mar 2013.  An end at midnight is the end of the day before. */
+/** 1 Mar to 31 Mar 2013, or 6 Dec 2013 to 5 Jan 2014.  An end at midnight is the end of the day before. */
 export function span(from, to) {
   const [start, end] = [wallClock(from), wallClock(to)];
   if (start === null || end === null) return "";
   const last = end > start && end % 86400 === 0 && /[T ]/.test(to) ? end - 1 : end;
-  return `${dayAndMonth(start)} to ${dayAndMonth(last)} ${read(last).year}`;
+  const year = read(start).year === read(last).year ? "" : ` ${read(start).year}`;
+  return `${dayAndMonth(start)}${year} to ${dayAndMonth(last)} ${read(last).year}`;
 }

@@ -394,7 +394,7 @@ async def test_leaving_frees_everything(world: World) -> None:
 async def test_pings_are_sent_and_silence_closes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the connection's own timer."""
     monkeypatch.setattr(protocol, "PING", 0.04)
-    monkeypatch.setattr(protocol, "PONG_WITHIN", 0.1)
+    monkeypatch.setattr(protocol, "PONG_WITHIN", 0.03)
     peer = await Peer().connected()
     assert await peer.hears() == [{}]
     await peer.say({})
