@@ -10,6 +10,9 @@ from typing import Any
 
 from asgi_app.errors import BodyTooLarge
 
+#: A length of more digits is above any limit, and more than `int` reads.
+_DIGITS = 20
+
 
 class BoundedBodies:
     """An ASGI application whose requests have a body of at most `limit` bytes; larger ones are answered 413."""
@@ -20,10 +23,10 @@ class BoundedBodies:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         headers = dict(scope["headers"])
-        announced = headers.get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > self._limit:
+        announced = headers.get(b"content-length", b"0").lstrip(b"0")
+        if announced.isdigit() and (len(announced) > _DIGITS or int(announced) > self._limit):
             await _refuse(send, self._limit)
-        elif int(announced or 0) or b"transfer-encoding" in headers:
+        elif announced or b"transfer-encoding" in headers:
             await self._with_body(scope, receive, send)
         else:
             await self._application(scope, receive, send)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.auth.views import LogoutView
 from django.urls import path
 
 from asgi_app.views import actions, jobs, ops, pages, resources
 
 urlpatterns = [
     path("", pages.dashboards, name="dashboards"),
-    path("login", LoginView.as_view(template_name="login.html", next_page="/"), name="login"),
+    path("login", pages.Login.as_view(), name="login"),
     path("logout", LogoutView.as_view(next_page="/"), name="logout"),
     path("api/v1/resources", resources.listing),
     path("api/v1/resources/<str:name>", resources.detail),

@@ -168,6 +168,7 @@ class Cache:
             compute_seconds=compute_seconds,
             computed_at=computed_at,
             tag_versions=tag_versions,
+            size=len(payload),
         )
         args: list[Arg] = [
             holder,

@@ -1,11 +1,12 @@
 """The bytes of an entry.
 
     nonce 8 | epoch 8 | offset 16 decimal digits | magic "MPE1" | fresh ms | life ms | compute ms | computed at ms |
-    tag count | tag versions, 8 each | payload
+    tag count | payload length | tag versions, 8 each | payload
 
 The first 32 bytes are written by `commit.lua`, which alone knows the position; the rest is made here.
 
-Invariant: bytes that are not a whole entry of this format decode to None, never to an exception or a wrong value.
+Invariant: bytes that are not a whole entry of this format decode to None, never to an exception, and never to a part
+of a payload or to more than it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from cache_layer.position import Position
 NONCE = 8
 _POSITION = 24
 _MAGIC = b"MPE1"
-_FIXED = struct.Struct(">4sQQQQH")
+_FIXED = struct.Struct(">4sQQQQHQ")
 _HEAD = NONCE + _POSITION + _FIXED.size
 TAG_VERSION = 8
 
@@ -45,21 +46,21 @@ class Entry:
 
 
 def encode_tail(
-    *, fresh: float, life: float, compute_seconds: float, computed_at: float, tag_versions: tuple[bytes, ...]
+    *, fresh: float, life: float, compute_seconds: float, computed_at: float, tag_versions: tuple[bytes, ...], size: int
 ) -> bytes:
-    """What stands between the position and the payload."""
-    fixed = _FIXED.pack(_MAGIC, _ms(fresh), _ms(life), _ms(compute_seconds), _ms(computed_at), len(tag_versions))
-    return fixed + b"".join(tag_versions)
+    """What stands between the position and the payload of `size` bytes."""
+    times = (_ms(fresh), _ms(life), _ms(compute_seconds), _ms(computed_at))
+    return _FIXED.pack(_MAGIC, *times, len(tag_versions), size) + b"".join(tag_versions)
 
 
 def decode(raw: bytes | None) -> Entry | None:
     """Read an entry; None for nothing and for foreign, truncated or older bytes."""
     if raw is None or len(raw) < _HEAD:
         return None
-    magic, fresh, life, compute, computed, count = _FIXED.unpack_from(raw, NONCE + _POSITION)
+    magic, fresh, life, compute, computed, count, size = _FIXED.unpack_from(raw, NONCE + _POSITION)
     start = _HEAD + count * TAG_VERSION
     digits = raw[16:32]
-    if magic != _MAGIC or not digits.isdigit() or not raw[8:16].isalnum() or len(raw) <= start:
+    if magic != _MAGIC or not digits.isdigit() or not raw[8:16].isalnum() or not size or len(raw) != start + size:
         return None
     return Entry(
         nonce=raw[:NONCE],

@@ -56,7 +56,7 @@ def decide(
     `failed`: a failure of its computation is still remembered.  `luck` is uniform in (0, 1]; low luck refreshes early
     (XFetch: Vattani, Chierichetti, Lowenstein, VLDB 2015), so that a hot key is renewed before it expires.
     """
-    if age is None:
+    if age is None or age >= policy.life:
         return Verdict.FAIL if failed else Verdict.LOAD
     head_start = -log(luck) * compute_seconds * policy.early_refresh
     if age + head_start < fresh:

@@ -44,9 +44,9 @@ class LastKnown:
     def keep(self, key: Key, entry: Entry, age: float, *, era: int) -> None:
         """Hold a value whose look-up began in `era`."""
         held = _Held(entry, key.tags, time.monotonic() - age)
+        self._drop(key.digest)  # whatever comes of the new one, the one before is no longer the last
         if era != self.era or held.cost > self._budget // 8:
             return
-        self._drop(key.digest)
         self._held[key.digest] = held
         self._used += held.cost
         while self._used > self._budget:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_TEXT = re.compile(r"([A-Za-z0-9]{1,32})[-:](\d{1,16})")
+_TEXT = re.compile(r"([A-Za-z0-9]{1,32})[-:]([0-9]{1,16})")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ Invariant: foreign bytes parse to None.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,6 +50,16 @@ def parse(message: bytes) -> Publication | None:
         entry = decode(rest)
         return Value(entry) if entry is not None else None
     if kind == b"C":
-        return Changed()
+        return Changed() if not rest else None
     signal = _SIGNALS.get(kind)
-    return Signal(signal, rest or b"{}") if signal else None
+    data = rest or b"{}"
+    return Signal(signal, data) if signal is not None and _is_json(data) else None
+
+
+def _is_json(text: bytes) -> bool:
+    """Signals are put into frames as they are: what is no JSON would spoil the whole frame."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

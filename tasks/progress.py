@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 
-#: Seconds between two reports that are sent on, except the last one.
+#: Seconds between two reports that are sent on, except the first that says all is done.
 INTERVAL = 0.25
 NOTE_LENGTH = 200
 
@@ -27,6 +27,7 @@ class ProgressReport:
         self._clock = clock
         self._sent_at = -math.inf
         self._done = 0.0
+        self._complete = False
         #: Set from outside when the job is no longer this attempt's.
         self.cancelled = False
 
@@ -40,9 +41,10 @@ class ProgressReport:
             raise ValueError(f"progress: total must be a number above 0, got {total!r}")
         self._done = done = max(done, self._done)
         now = self._clock()
-        if now - self._sent_at < INTERVAL and (total is None or done < total):
+        complete = total is not None and done >= total
+        if now - self._sent_at < INTERVAL and not (complete and not self._complete):
             return
-        self._sent_at = now
+        self._sent_at, self._complete = now, self._complete or complete
         percent = None if total is None else round(min(100.0, 100.0 * done / total), 1)
         report = {"done": done, "total": total, "percent": percent, "note": str(note)[:NOTE_LENGTH]}
         self._send(json.dumps(report, separators=(",", ":")).encode())

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from celery.schedules import crontab
 
@@ -21,6 +22,7 @@ from asgi_app.errors import MillpondError
 from asgi_app.jobs import firing_id
 from asgi_app.registry import Action, Principal, Registry, Resource, registry
 from cache_layer.errors import StoreUnavailable
+from tasks.app import app
 from tasks.heartbeat import EVERY, LIFE
 
 log = logging.getLogger(__name__)
@@ -30,18 +32,24 @@ Schedule = Callable[[float], float]
 
 def every(seconds: float) -> Schedule:
     """Fires at the multiples of `seconds` since the epoch, the same for every scheduler."""
-    return lambda after: (after // seconds + 1) * seconds
+
+    def after(moment: float) -> float:
+        number = moment // seconds  # may be one off: 7 * 0.7 // 0.7 is 6
+        return next(due for due in (number * seconds, (number + 1) * seconds, (number + 2) * seconds) if due > moment)
+
+    return after
 
 
 def cron(line: str) -> Schedule:
     """Fires at the times of a five-field crontab line, in UTC.  The arithmetic is Celery's."""
     minute, hour, day_of_month, month_of_year, day_of_week = line.split()
-    fields = crontab(minute, hour, day_of_week, day_of_month, month_of_year, nowfun=lambda: datetime.now(UTC))
+    # Our app, whose time is UTC: Celery's current one may be the user's.
+    fields = crontab(minute, hour, day_of_week, day_of_month, month_of_year, app=app)
 
     def after(moment: float) -> float:
-        last = datetime.fromtimestamp(moment, UTC)
-        start, delta, _ = fields.remaining_delta(last)
-        return (start + delta if isinstance(delta, timedelta) else last + fields.remaining_estimate(last)).timestamp()
+        # Whole seconds: `fromtimestamp` would round a moment just before a firing up to it, and skip it.
+        start, delta, _ = fields.remaining_delta(datetime.fromtimestamp(math.floor(moment), UTC))
+        return (start + delta).timestamp()  # type: ignore[no-any-return]
 
     return after
 
@@ -87,11 +95,27 @@ async def tick(node: wiring.Node, scheduled: list[Entry], now: float) -> None:
     for entry in scheduled:
         if entry.due > now:
             continue
-        due, entry.due = entry.due, entry.schedule(now)
+        due, entry.due = _newest(entry, now), entry.schedule(now)
         try:
             await fire(node, entry.what, due)
         except (MillpondError, StoreUnavailable) as error:
             log.warning("%s was not fired: %s", entry.what.name, error)
+
+
+def _newest(entry: Entry, now: float) -> float:
+    """The last time of an entry from `due` on that is not after `now`.
+
+    Sought backwards in growing steps, because a clock may jump by years.
+    """
+    back, newest = 1.0, entry.due
+    while now - back > entry.due:
+        if (found := entry.schedule(now - back)) <= now:
+            newest = found
+            break
+        back *= 2.0
+    while (following := entry.schedule(newest)) <= now:
+        newest = following
+    return newest
 
 
 async def serve(stopped: asyncio.Event) -> None:

@@ -3,6 +3,9 @@
 Invariant: a page holds no value of a resource, so it needs no access rule of its own and may be opened by anyone.
 """
 
+from typing import Any
+
+from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
@@ -26,3 +29,15 @@ async def dashboards(request: HttpRequest) -> HttpResponse:
     response["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     response["Cache-Control"] = "private, no-cache"
     return response
+
+
+class Login(LoginView):
+    """`/login`: fields `username` and `password`; then back to where one came from, or to `/`."""
+
+    template_name = "login.html"
+    next_page = "/"
+
+    def render_to_response(self, context: dict[str, Any], **response_kwargs: Any) -> HttpResponse:
+        response = super().render_to_response(context, **response_kwargs)
+        response["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+        return response

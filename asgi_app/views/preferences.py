@@ -44,5 +44,5 @@ def preferences(headers: Mapping[str, str]) -> Preferences:
         if name == "respond-async":
             respond_async = True
         elif name == "wait" and wait is None and value.isascii() and value.isdigit():
-            wait = min(LONGEST_WAIT, float(value[:6]))
+            wait = min(LONGEST_WAIT, float(value))
     return Preferences(wait, respond_async)

@@ -41,9 +41,12 @@ def snapshot(
 
 def published(offset: int, payload: bytes = b"", *, epoch: str = EPOCH, fresh: float = 60.0) -> bytes:
     """A value as it travels on a channel."""
-    tail = encode_tail(fresh=fresh, life=600.0, compute_seconds=0.1, computed_at=1.0, tag_versions=())
+    payload = payload or b"%d" % offset
+    tail = encode_tail(
+        fresh=fresh, life=600.0, compute_seconds=0.1, computed_at=1.0, tag_versions=(), size=len(payload)
+    )
     head = b"V" + b"nonce..." + epoch.encode() + b"%016d" % offset
-    return head + tail + (payload or b"%d" % offset)
+    return head + tail + payload
 
 
 def entry_of(message: bytes) -> Entry:
