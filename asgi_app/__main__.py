@@ -13,6 +13,7 @@ import click
 import asgi_app
 from asgi_app import lifeline
 from asgi_app.env import SettingsError, env
+from asgi_app.setting import LOCAL_HOSTS
 
 log = logging.getLogger("asgi_app")
 
@@ -43,6 +44,7 @@ def up(host: str, port: int, home: str | None, demo: bool) -> None:
 
     if home:
         os.environ["MILLPOND_HOME"] = home
+    _answer_to(host)
     sys.exit(supervisor.up(env(), supervisor.Options(host=host, port=port, demo=demo)))
 
 
@@ -52,6 +54,7 @@ def up(host: str, port: int, home: str | None, demo: bool) -> None:
 @click.option("--listener", type=int, hidden=True, help="Descriptor of a socket that listens already.")
 def web(host: str, port: int, listener: int | None) -> None:
     """Serve HTTP, event streams and websockets."""
+    _answer_to(host)
     _begin("web")
     from asgi_app import web
 
@@ -119,6 +122,13 @@ def check() -> None:
     for finding in findings:
         click.echo(finding)
     sys.exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+def _answer_to(host: str) -> None:
+    """Outside production the address it was told to listen on is one it answers to, unless hosts are configured."""
+    wildcard = host in ("0.0.0.0", "::")  # noqa: S104  (compared, not bound)
+    if not wildcard and os.environ.get("MILLPOND_ENV") != "production" and not os.environ.get("MILLPOND_ALLOWED_HOSTS"):
+        os.environ["MILLPOND_ALLOWED_HOSTS"] = ",".join([*LOCAL_HOSTS, f"[{host}]" if ":" in host else host])
 
 
 def _begin(role: str) -> None:

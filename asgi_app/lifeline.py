@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 
-#: names the process a child belongs to; the race in between: a parent that died before the child could tie itself
+#: the process a child belongs to; a child compares it with its parent, for that one may have died before the tie
 PARENT = "MILLPOND_PARENT"
 #: seconds between two looks where the kernel does not help
 LOOK_EVERY = 0.5

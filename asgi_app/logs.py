@@ -30,7 +30,7 @@ class LineFormatter(logging.Formatter):
         return " | ".join(lines)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (the library's name)
-        record.message = record.message.replace("\r", "\\r").replace("\n", "\\n")
+        record.message = record.message.strip().replace("\r", "\\r").replace("\n", "\\n")
         return super().formatMessage(record)
 
 

@@ -1,7 +1,6 @@
 """What parts say: on the terminal with the part's name in front, in files without it.
 
-Invariant: nothing here blocks the event loop on a terminal, and no output of a part, however long, fills memory or
-disk.
+Invariant: nothing here blocks the event loop on a terminal, and no output of a part fills memory or disk.
 """
 
 import asyncio

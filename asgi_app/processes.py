@@ -179,7 +179,10 @@ def stop_ordered(hurry: asyncio.Event) -> asyncio.Event:
     def order() -> None:
         (hurry if stop.is_set() else stop).set()
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
         asyncio.get_running_loop().add_signal_handler(number, order)
     return stop
 
@@ -187,8 +190,7 @@ def stop_ordered(hurry: asyncio.Event) -> asyncio.Event:
 def own_command(*arguments: str) -> tuple[str, ...]:
     """The command line of another `millpond` command, through the same door this process came in by.
 
-    That door matters: `python -m` puts the current directory first on the path, where a user's own `tasks` would hide
-    ours.
+    That door matters: `python -m` puts the current directory first on the path, where a user's own `tasks` hides ours.
     """
     script = Path(sys.argv[0]).absolute()
     door = (str(script),) if script.name == "millpond" and script.exists() else ("-m", "asgi_app")

@@ -65,7 +65,7 @@ def missing_parts(status: int, body: bytes) -> dict[str, str]:
 
 
 def _reason(check: Any) -> str:
-    """ "" for a check that is ok, else what it says.
+    """What a check says when it is not ok, else nothing.
 
     A check is a word, or an object with `status` and perhaps `detail`.
     """

@@ -16,6 +16,8 @@ PREFIX = "MILLPOND_"
 #: variables the commands of Millpond pass to their own child processes; not settings
 INTERNAL = frozenset({"MILLPOND_ROLE", "MILLPOND_PARENT"})
 
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+
 _REDIS = ("redis", "rediss", "unix")
 _BROKERS = ("redis", "rediss", "unix", "redis+socket", "sentinel", "amqp", "amqps")
 _DATABASES = ("sqlite", "postgresql", "postgres", "mysql")
@@ -147,7 +149,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="MILLPOND_ALLOWED_HOSTS",
         read=readers.hosts,
-        default="localhost,127.0.0.1,[::1]",
+        default=",".join(LOCAL_HOSTS),
         shown="localhost",
         help="exact host names the service answers to, comma-separated; required in production",
     ),

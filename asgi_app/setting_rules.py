@@ -3,6 +3,7 @@
 Invariant: rules only look.  They change nothing, open no connection and run none of the user's code.
 """
 
+import contextlib
 import importlib.machinery
 import importlib.util
 import sys
@@ -10,8 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-#: characters of a secret that is safe to sign with (Django's own bar for SECRET_KEY); RFC 7518 3.2 wants 32 bytes for
-#: HS256
+#: characters of a secret that is safe to sign with: Django's own bar for SECRET_KEY, and RFC 7518 3.2's for HS256
 SECRET_KEY_LENGTH, TOKEN_SECRET_LENGTH = 50, 32
 #: different characters a random secret has at least
 VARIETY = 10
@@ -58,7 +58,9 @@ def _importable(name: str) -> bool:
 
 def _find(name: str, path: Any) -> importlib.machinery.ModuleSpec | None:
     if path is None:
-        return importlib.util.find_spec(name)
+        with contextlib.suppress(ValueError):  # a module without a spec, such as __main__
+            return importlib.util.find_spec(name)
+        return None
     finders = (finder.find_spec(name, path, None) for finder in sys.meta_path if hasattr(finder, "find_spec"))
     return next((spec for spec in finders if spec is not None), None)
 

@@ -82,7 +82,7 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
 
-# Served from where the packages keep them (asgi_app/asgi.py hands the finders' directories to servestatic), so that an
+# Served from where the packages keep them (asgi_app/assets.py hands them to servestatic), so that an
 # installed wheel needs no `collectstatic`.  STATIC_ROOT is for those who let a web server in front serve them.
 STATIC_URL = "/static/"
 STATIC_ROOT = ENV.home / "static"
@@ -90,8 +90,7 @@ STATIC_ROOT = ENV.home / "static"
 DATA_UPLOAD_MAX_MEMORY_SIZE = ENV.max_body
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
 
-# TLS ends at the proxy in front.  uvicorn believes its X-Forwarded-Proto when it comes from FORWARDED_ALLOW_IPS
-# (127.0.0.1).
+# TLS ends at the proxy in front.  uvicorn believes its X-Forwarded-Proto when it comes from FORWARDED_ALLOW_IPS.
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = ENV.production
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if ENV.production else 0
 SECURE_CONTENT_TYPE_NOSNIFF = True

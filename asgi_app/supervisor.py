@@ -1,7 +1,6 @@
 """`millpond up`: the whole service on one machine, started in order, kept running, stopped in order.
 
-    lock on home -> port -> store -> migrations -> demo data -> web, worker, scheduler -> every one of them answers ->
-    ready
+    lock on home -> port -> store -> migrations -> demo data -> web, worker, scheduler -> all of them answer -> ready
 
 Invariant: whatever happens on the way, what was started is stopped again, the last one first, and the way out says why.
 """
@@ -20,20 +19,11 @@ from pathlib import Path
 from asgi_app import embedded
 from asgi_app.env import Env
 from asgi_app.part_log import PartLog, Terminal, prefixed
-from asgi_app.processes import (
-    Keeper,
-    Part,
-    StartFailed,
-    finish,
-    own_command,
-    spawn,
-    stop_ordered,
-)
+from asgi_app.processes import Keeper, Part, StartFailed, finish, own_command, spawn, stop_ordered
 from asgi_app.readiness import Probe, roles_probe, store_probe
 
 DEMO = "asgi_app.demo"
-#: seconds a store, the migrations, the demo data and the three roles may take to get ready; generous for small, busy
-#: machines
+#: seconds store, migrations, demo data and the three roles may take to get ready; generous, for small, busy machines
 STORE_DEADLINE, MIGRATE_DEADLINE, DEMO_DEADLINE, READY_DEADLINE = 15.0, 300.0, 600.0, 120.0
 #: seconds each part gets to stop: the web drains its sockets, the worker ends the jobs it runs
 STORE_GRACE, WEB_GRACE, WORKER_GRACE, SCHEDULER_GRACE, STEP_GRACE = 5.0, 20.0, 25.0, 5.0, 5.0
@@ -85,6 +75,8 @@ class Crew:
                 said = now
                 self._say(f"waiting for {waiting}")
             await asyncio.sleep(0.1)
+        for keeper in keepers:
+            keeper.raise_if_ended()  # a part may have answered and died since
 
     async def step(self, name: str, *command: str, deadline: float, captured: bool = True) -> None:
         """Run a command to its end.  Raises StartFailed when it fails or takes too long; stopped when cancelled."""
@@ -100,7 +92,8 @@ class Crew:
             await log.drained()
             log.close()
         if code:
-            raise StartFailed("\n  ".join([f"{name} failed with exit code {code}; its last lines:", *log.tail]))
+            tail = ["; its last lines:", *log.tail] if captured else [", as it said above"]
+            raise StartFailed(f"{name} failed with exit code {code}" + "\n  ".join(tail))
 
     async def stop(self) -> None:
         """Stop every part, the last one first.  Nothing is left behind."""
@@ -145,7 +138,7 @@ async def _until_stopped(env: Env, options: Options, write: Callable[[str], None
     finally:
         stopping.cancel()
         starting.cancel()
-        await asyncio.wait({starting})
+        await asyncio.gather(starting, return_exceptions=True)
         await crew.stop()
 
 

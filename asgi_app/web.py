@@ -23,16 +23,14 @@ REQUEST_GRACE, DRAIN_GRACE = 8.0, 6.0
 GRACE = REQUEST_GRACE + DRAIN_GRACE + 2.0
 #: exit code of a process that failed to start, as uvicorn has it
 STARTUP_FAILURE = 3
-#: seconds an idle connection is kept; longer than the 60 s of the usual proxies, so that they never reuse one we just
-#: closed
+#: seconds an idle connection is kept; longer than the usual proxies keep theirs, so that they never use one just closed
 KEEP_ALIVE = 75
 
 
 class Server(uvicorn.Server):
     """uvicorn that lets the application say goodbye before connections are closed.
 
-    uvicorn alone closes all websockets in one moment, and all clients come back in the next; `drain` can do it in
-    batches.
+    uvicorn alone closes all websockets in one moment, and all clients come back in the next; `drain` takes its time.
     """
 
     drain: Callable[[], Awaitable[None]] | None = None

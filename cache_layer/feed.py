@@ -163,7 +163,7 @@ class Feed:
         )
         connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
         try:
-            await connection.connect()
+            await connection.connect()  # type: ignore[no-untyped-call]
             self._connection = connection
             wanted = list(self._listeners)
             for start in range(0, len(wanted), _BATCH):

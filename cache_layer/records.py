@@ -210,7 +210,7 @@ class Records:
     async def cancel(self, job_id: str) -> str:
         """Ask for a job's end; the status it had, "" when there is none.  Raises StoreUnavailable."""
         names = self.names
-        args = [job_id, names.job_channel(job_id), COMPUTATION_TTL]
+        args: list[Arg] = [job_id, names.job_channel(job_id), COMPUTATION_TTL]
         answer: bytes = await self.store.script("cancel", [names.job(job_id)], args)
         return answer.decode()
 

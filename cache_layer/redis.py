@@ -93,7 +93,8 @@ class Store:
             async with self._client.pipeline(transaction=True) as pipe:
                 for command in commands:
                     pipe.execute_command(*command)
-                return await pipe.execute()
+                replies: list[Any] = await pipe.execute()
+                return replies
 
         return await self._call(run)
 

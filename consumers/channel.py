@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from asgi_app.topics import Snapshot, Source
 from cache_layer.position import Position
+
+if TYPE_CHECKING:
+    from asgi_app.topics import Snapshot, Source
 
 #: Epochs a channel has left and remembers: a publication of one of them comes late and is worth nothing.
 _RETIRED = 4

@@ -23,8 +23,9 @@ from asgi_app.wiring import Node, node
 from cache_layer.errors import StoreUnavailable
 from cache_layer.feed import Feed
 from cache_layer.publication import Changed, Signal, Value, parse
-from consumers.channel import Channel, Holder, Subscription
+from consumers.channel import Holder, Subscription
 from consumers.connections import Connections
+from consumers.line import LOOK_AGAIN, Line
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +33,8 @@ log = logging.getLogger(__name__)
 JOIN_WITHIN = 2.0
 #: Seconds a channel is kept, and kept fresh, after its last subscriber left.
 GRACE = 10.0
-#: Seconds between looks at a value that is on its way: its computation may have been lost.
-LOOK_AGAIN = (3.0, 5.0)
 #: Seconds over which all channels are read again after a gap.
 _GAP_SPREAD = 1.0
-#: Seconds for which a look at an unfinished value serves everyone who subscribes meanwhile.
-_LOOK_SERVES = 1.0
 #: Reads in the background at once.
 _READS = 16
 #: Repetitions of a read that was overtaken, before others get their turn.
@@ -50,31 +47,6 @@ _SMALL = 64
 _FINAL = (NotFound, Denied, Unauthenticated)
 
 
-class _Line(Channel):
-    """A channel with what the hub needs to keep it running."""
-
-    def __init__(self, source: Source) -> None:
-        super().__init__()
-        #: Equal for all holders: what to subscribe, what outdates it, whether to keep it fresh.
-        self.source = source
-        #: Those who follow it or are about to; the source of any of them serves to read.
-        self.seats: dict[Subscription, None] = {}
-        self.open = False
-        self.closed = False
-        #: Something was invalidated or may have been missed: what is held may not be given to new subscribers unread.
-        self.suspect = False
-        self.read_at = 0.0
-        self.reading: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        self.end: asyncio.TimerHandle | None = None
-        self.sweeping = False
-        self.sweep_again = False
-
-    @property
-    def idle(self) -> bool:
-        return not self.seats
-
-
 class Hub:
     """The channels of one event loop.  Works as soon as it is made; `stop` ends what it began."""
 
@@ -84,7 +56,7 @@ class Hub:
         self._feed = feed
         self._invalidations = invalidations
         self._hears_invalidations = False
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, Line] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reads = asyncio.Semaphore(_READS)
         feed.on_gap.append(self._gap)
@@ -99,7 +71,7 @@ class Hub:
         """
         line = self._lines.get(source.key)
         if line is None:
-            line = self._lines[source.key] = _Line(source)
+            line = self._lines[source.key] = Line(source)
         subscription = Subscription(line, source, holder, name)
         line.seats[subscription] = None
         try:
@@ -121,11 +93,11 @@ class Hub:
         """Stop following; may be called twice."""
         line = subscription.channel
         line.subscriptions.pop(subscription, None)
-        if isinstance(line, _Line):
+        if isinstance(line, Line):
             line.seats.pop(subscription, None)
             self._keep_or_end(line)
 
-    def _keep_or_end(self, line: _Line) -> None:
+    def _keep_or_end(self, line: Line) -> None:
         if line.end is not None:
             line.end.cancel()
             line.end = None
@@ -133,7 +105,7 @@ class Hub:
             delay = GRACE if line.open else 0.0
             line.end = asyncio.get_running_loop().call_later(delay, self._end, line)
 
-    def _end(self, line: _Line) -> None:
+    def _end(self, line: Line) -> None:
         if not line.idle or line.closed:
             return
         line.closed = True
@@ -160,24 +132,18 @@ class Hub:
 
     # Reading
 
-    async def _current(self, line: _Line) -> None:
+    async def _current(self, line: Line) -> None:
         """Wait until what the line holds may be shown to a new subscriber."""
-        if not (line.open and self._feed.healthy and self._shows(line, time.monotonic())):
+        if not (self._feed.healthy and line.shows(time.monotonic())):
             await asyncio.shield(self._read_soon(line))
 
-    @staticmethod
-    def _shows(line: _Line, now: float) -> bool:
-        if line.suspect or line.position is None:
-            return False
-        return now < line.fresh_until if line.state == "fresh" else now < line.read_at + _LOOK_SERVES
-
-    def _read_soon(self, line: _Line) -> asyncio.Task[None]:
+    def _read_soon(self, line: Line) -> asyncio.Task[None]:
         """The read under way, or a new one: one per channel at a time."""
         if line.reading is None:
             line.reading = self._spawn(self._read(line))
         return line.reading
 
-    async def _read(self, line: _Line) -> None:
+    async def _read(self, line: Line) -> None:
         try:
             await self._open(line)
             for _ in range(_REPEATS):
@@ -190,7 +156,7 @@ class Hub:
             line.reading = None
             self._plan(line)
 
-    async def _read_once(self, line: _Line) -> bool:
+    async def _read_once(self, line: Line) -> bool:
         """One read; True: it was overtaken by events, read again."""
         line.suspect = False
         mark = line.mark()
@@ -206,7 +172,7 @@ class Hub:
         line.suspect |= conflict
         return line.suspect
 
-    async def _snapshot(self, line: _Line) -> Snapshot:
+    async def _snapshot(self, line: Line) -> Snapshot:
         """Read through any of the line's sources: who lost access loses the subscription, and the others go on."""
         while True:
             seat = next(iter(line.seats), None)
@@ -218,7 +184,7 @@ class Hub:
                 if not line.seats:
                     raise
 
-    async def _open(self, line: _Line) -> None:
+    async def _open(self, line: Line) -> None:
         if not self._hears_invalidations:
             await self._feed.subscribe(self._invalidations, self._invalidated)
             self._hears_invalidations = True
@@ -228,48 +194,35 @@ class Hub:
             if line.closed:  # everybody left meanwhile
                 self._feed.unsubscribe(line.source.channel, self._listener(line))
 
-    def _read_behind(self, line: _Line, delay: float = 0.0) -> None:
+    def _read_behind(self, line: Line, delay: float = 0.0) -> None:
         """Read without anybody waiting; what goes wrong is tried again by the line's timer."""
         line.suspect = True
-        if line.open and line.reading is None:
+        if line.open and line.reading is None and not line.queued:
+            line.queued = True
             self._spawn(self._read_in_turn(line, delay))
 
-    async def _read_in_turn(self, line: _Line, delay: float) -> None:
+    async def _read_in_turn(self, line: Line, delay: float) -> None:
         await asyncio.sleep(delay)
         async with self._reads:
+            line.queued = False
             if not line.closed and line.suspect:
                 await asyncio.shield(self._read_soon(line))
 
-    def _plan(self, line: _Line) -> None:
+    def _plan(self, line: Line) -> None:
         """Set the one timer of the line for its next look at the value."""
         if line.timer is not None:
             line.timer.cancel()
             line.timer = None
-        delay = self._next_look(line, time.monotonic())
+        delay = line.next_look(time.monotonic(), random.random())
         if delay is not None and line.open and not line.closed:
             line.timer = asyncio.get_running_loop().call_later(delay, self._read_behind, line)
 
-    @staticmethod
-    def _next_look(line: _Line, now: float) -> float | None:
-        watched = line.source.watched
-        if line.suspect:
-            return random.uniform(0.5, 1.0) * line.retry_after
-        if line.state == "failed":
-            return line.retry_after + random.uniform(0.0, 0.5) if watched else None
-        if line.waiting:
-            return random.uniform(*LOOK_AGAIN) if watched or line.job is not None else None
-        if not watched:
-            return None
-        # A little late rather than early, or the value would still be found fresh.  The loop's clock takes no infinity.
-        left = min(86_400.0, max(0.2, line.fresh_until - now))
-        return left + random.uniform(0.05, min(0.5, 0.05 + 0.1 * left))
-
     # What the feed says
 
-    def _listener(self, line: _Line) -> Any:
+    def _listener(self, line: Line) -> Any:
         return _Listener(self, line)
 
-    def hear(self, line: _Line, message: bytes) -> None:
+    def hear(self, line: Line, message: bytes) -> None:
         """A message on the channel of `line`."""
         publication = parse(message)
         if isinstance(publication, Value):
@@ -297,12 +250,12 @@ class Hub:
             if not tags.isdisjoint(line.source.tags):
                 self._outdate(line)
 
-    def _outdate(self, line: _Line) -> None:
+    def _outdate(self, line: Line) -> None:
         if line.source.watched or line.reading is not None:
             self._read_behind(line)
             return
         tell = line.state == "fresh" and line.value is not None
-        line.suspect = True
+        line.outdate()
         if tell:
             line.signalled("stale", b"{}")
             self._tell(line)
@@ -313,7 +266,7 @@ class Hub:
 
     # Telling
 
-    def _tell(self, line: _Line) -> None:
+    def _tell(self, line: Line) -> None:
         if len(line.subscriptions) <= _SMALL:
             for subscription in tuple(line.subscriptions):
                 subscription.holder.touch(subscription)
@@ -323,7 +276,7 @@ class Hub:
             line.sweeping = True
             self._spawn(self._sweep(line))
 
-    async def _sweep(self, line: _Line) -> None:
+    async def _sweep(self, line: Line) -> None:
         """Tell many holders in slices; news that comes meanwhile is what the rest of them get."""
         try:
             line.sweep_again = True
@@ -339,7 +292,7 @@ class Hub:
         finally:
             line.sweeping = False
 
-    def _expel(self, line: _Line, seat: Subscription, error: MillpondError) -> None:
+    def _expel(self, line: Line, seat: Subscription, error: MillpondError) -> None:
         stands = seat in line.subscriptions
         self.leave(seat)
         if stands:
@@ -365,7 +318,7 @@ class _Listener:
 
     __slots__ = ("hub", "line")
 
-    def __init__(self, hub: Hub, line: _Line) -> None:
+    def __init__(self, hub: Hub, line: Line) -> None:
         self.hub, self.line = hub, line
 
     def __call__(self, message: bytes) -> None:

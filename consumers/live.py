@@ -15,23 +15,23 @@ from collections.abc import Awaitable, Callable, Coroutine
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import msgspec
 from channels.consumer import AsyncConsumer, get_handler_name
 from channels.db import aclose_old_connections
 from channels.exceptions import StopConsumer
 
-from asgi_app import access, reading, tokens
+from asgi_app import access, tokens
 from asgi_app.env import env
-from asgi_app.errors import Unauthenticated, from_problem
+from asgi_app.errors import Unauthenticated
 from asgi_app.registry import Principal
 from asgi_app.topics import open_topic
 from cache_layer.position import Position
-from consumers import frames, session
+from consumers import calls, effects, frames, session
 from consumers.channel import News, Subscription
+from consumers.effects import Effect
 from consumers.frames import Closes, Code, Errors
 from consumers.hub import Hub, hub
 from consumers.refusals import refusal
-from consumers.session import Effect, Session
+from consumers.session import Session
 from consumers.writer import Writer, abort
 
 #: Seconds until a command that needs the outside is refused as temporarily unavailable (clients give up after 5).
@@ -139,22 +139,22 @@ class LiveConsumer(AsyncConsumer):
 
     # Session -> everything
 
-    def _do(self, effects: list[Effect]) -> None:
-        for effect in effects:
+    def _do(self, wanted: list[Effect]) -> None:
+        for effect in wanted:
             match effect:
-                case session.Send():
+                case effects.Send():
                     self._writer.say(effect.frame)
-                case session.Close():
+                case effects.Close():
                     self._end(effect.code)
-                case session.Subscribe():
+                case effects.Subscribe():
                     self._start(self._subscribe(effect.channel))
-                case session.Unsubscribe():
+                case effects.Unsubscribe():
                     self._leave(effect.channel)
-                case session.Authenticate():
+                case effects.Authenticate():
                     self._start(self._authenticate(effect.token))
-                case session.Call():
+                case effects.Call():
                     self._start(self._call(effect))
-                case session.Refresh():
+                case effects.Refresh():
                     self._start(self._refresh(effect))
         self._arm()
         if self._session.crowded:
@@ -244,22 +244,22 @@ class LiveConsumer(AsyncConsumer):
             self._writer.forget(subscription)
             self._hub.leave(subscription)
 
-    async def _call(self, call: session.Call) -> None:
-        method = _METHODS.get(call.method)
+    async def _call(self, call: effects.Call) -> None:
+        method = calls.METHODS.get(call.method)
         try:
             if method is None:
                 self._do(self._session.call_failed(call.id, Errors.NOT_AVAILABLE))
                 return
             async with asyncio.timeout(_ANSWER_WITHIN):
-                answer = await method(_topic_of(call.data), self._principal)
-        except _BadBodyError as error:
+                answer = await method(calls.topic_of(call.data), self._principal)
+        except calls.BadBodyError as error:
             self._do(self._session.call_failed(call.id, Errors.BAD_REQUEST, str(error)))
         except Exception as error:
             self._do(self._session.call_failed(call.id, *refusal(error)))
         else:
             self._do(self._session.answered(call.id, answer))
 
-    async def _refresh(self, wanted: session.Refresh) -> None:
+    async def _refresh(self, wanted: effects.Refresh) -> None:
         try:
             claims = tokens.verify_connection(wanted.token)
         except tokens.TokenExpired:
@@ -310,50 +310,16 @@ class LiveConsumer(AsyncConsumer):
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-class _BadBodyError(Exception):
-    """The data of an rpc is not what its method takes."""
-
-
-def _topic_of(data: Any) -> str:
-    if isinstance(data, dict) and set(data) == {"topic"} and isinstance(data["topic"], str):
-        return data["topic"]
-    raise _BadBodyError('the data of this method is {"topic": "..."}')
-
-
-async def _read(topic: str, principal: Principal) -> bytes:
-    snapshot = await (await open_topic(topic, principal)).read()
-    if snapshot.state == "failed" and snapshot.payload is None:
-        raise from_problem(snapshot.error or {})
-    position = snapshot.position
-    head = {"state": _shown(snapshot.state, snapshot.payload), "age": round(snapshot.age, 3), "job": snapshot.job}
-    payload = None if snapshot.payload is None else msgspec.Raw(snapshot.payload)
-    return msgspec.json.encode({**head, "epoch": position.epoch, "offset": position.offset, "data": payload})
-
-
-async def _refresh_topic(topic: str, principal: Principal) -> bytes:
-    return msgspec.json.encode({"job": await reading.refresh_topic(topic, principal) or None})
-
-
-_METHODS: dict[str, Callable[[str, Principal], Awaitable[bytes]]] = {"read": _read, "refresh": _refresh_topic}
-
-
-def _held(subscription: Subscription, value: News | None) -> session.Held:
+def _held(subscription: Subscription, value: News | None) -> effects.Held:
     channel = subscription.channel
     payload = value.payload if value is not None else None
-    return session.Held(
+    return effects.Held(
         position=channel.position or Position("0", 0),
         payload=payload,
-        state=_shown(channel.state, payload),
+        state=calls.shown(channel.state, payload),
         age=channel.age(time.monotonic()),
         job=channel.job,
     )
-
-
-def _shown(state: str, payload: bytes | None) -> str:
-    """fresh, stale or pending; a failure is told by an error of its own."""
-    if payload is None:
-        return "pending"
-    return "fresh" if state == "fresh" else "stale"
 
 
 def _render(subscription: Subscription, news: News) -> str:

@@ -162,9 +162,8 @@ class Writer:
                 self._watch(None, self._stalled)
 
     def _broke(self, error: Exception) -> None:
-        # A client that is gone is an OSError with every server; all else is a mistake of ours.
-        if not isinstance(error, OSError):
-            log.error("writing to a connection failed", exc_info=error)
+        # Whatever `send` raises: the server has closed the socket, and the receiving side learns why.
+        log.debug("a connection cannot be written to: %r", error)
         self._end()
         self._failed()
 
@@ -190,14 +189,22 @@ class Writer:
     def _take(self) -> list[str]:
         if self._said:
             frame = self._said.popleft()
-            return [frame if isinstance(frame, str) else frame()]
+            try:
+                return [frame if isinstance(frame, str) else frame()]
+            except Exception:
+                log.exception("a reply cannot be written")
+                return []
         subscription = next(iter(self._dirty))
         del self._dirty[subscription]
         return self._frames(subscription)
 
     def _frames(self, subscription: Subscription) -> list[str]:
-        frames = (self._render(subscription, news) for news in subscription.catch_up())
-        return [frame for frame in frames if frame is not None]
+        try:
+            frames = (self._render(subscription, news) for news in subscription.catch_up())
+            return [frame for frame in frames if frame is not None]
+        except Exception:
+            log.exception("news of %s cannot be written", subscription.name)
+            return []
 
     def _watch(self, seconds: float | None, late: Callable[[], None]) -> None:
         if self._deadline is not None:

@@ -318,6 +318,11 @@ class TestLifeline:
 ROOT = Path(__file__).parents[2]
 
 
+def environ(**settings: str) -> dict[str, str]:
+    """The environment without the settings of this test run, with others."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MILLPOND_")} | settings
+
+
 class Service:
     """A real `millpond up` in a process of its own."""
 
@@ -330,7 +335,7 @@ class Service:
             stderr=self.stderr,
             text=True,
             cwd=ROOT,
-            env={name: value for name, value in os.environ.items() if not name.startswith("MILLPOND_")},
+            env=environ(MILLPOND_WEB_PROCESSES="2"),
             start_new_session=True,
         )
 
@@ -408,11 +413,31 @@ class TestUp:
         until(answers, "the web answers again")
         assert service.role("web").pid != killed.pid
 
+    def test_other_commands_find_the_running_service(self, service: Service) -> None:
+        """Given the same home: `check` is content, a token is printed alone, and an unknown user is an error."""
+        service.ready()
+
+        def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+            own = environ(MILLPOND_HOME=str(service.home), DJANGO_SUPERUSER_PASSWORD="never used")
+            line = [sys.executable, "-m", "asgi_app", *arguments]
+            return subprocess.run(line, cwd=ROOT, env=own, capture_output=True, text=True, timeout=60)
+
+        check = command("check")
+        assert (check.returncode, "WRONG" in check.stdout) == (0, False), check.stdout
+        unknown = command("token", "create", "ada")
+        assert (unknown.returncode, unknown.stdout) == (1, "")
+        assert "there is no user 'ada'" in unknown.stderr
+        made = command("createsuperuser", "--no-input", "--username", "ada", "--email", "ada@example.org")
+        assert made.returncode == 0, made.stderr
+        token = command("token", "create", "ada", "--days", "3", "--scope", "read,run")
+        assert len(token.stdout.split()) == 1, token.stdout
+        assert len(token.stdout.strip()) > 20
+
     def test_a_killed_supervisor_leaves_no_orphan(self, service: Service) -> None:
         """Not the store, not the roles, not the worker's own children."""
         service.ready()
         everyone = service.processes()
-        assert len(everyone) >= 5
+        assert len(everyone) >= 7  # store, web with two of its own, worker with its pool, scheduler
         service.process.kill()
         until(lambda: not [process for process in everyone if alive(process.pid)], "all of them are gone", 15)
 

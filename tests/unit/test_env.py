@@ -84,6 +84,7 @@ BAD: list[tuple[str, str, str]] = [
     ("APPS", "my-dash", "importable packages"),
     ("APPS", "no_such_package_here", "there is no module no_such_package_here"),
     ("APPS", "json", "there is no module json.resources"),
+    ("APPS", "__main__", "there is no module __main__"),
     ("ENV", "staging", "development or production"),
     ("ALLOWED_HOSTS", "https://example.org", "without scheme or port"),
     ("ALLOWED_HOSTS", "example.org:80", "without scheme or port"),

@@ -15,6 +15,7 @@ from consumers import hub as module
 from consumers.channel import Subscription
 from consumers.connections import Connections
 from consumers.hub import Hub
+from consumers.line import Line
 from tests.support.fake_sources import FakeFeed, FakeSource, published, snapshot
 
 INVALIDATIONS = "invalidations"
@@ -172,6 +173,31 @@ async def test_an_invalidated_lazy_value_is_stale_and_its_subscribers_are_told(h
     assert late.catch_up() == []
 
 
+async def test_nobody_is_given_what_was_invalidated(hub: Hub, feed: FakeFeed) -> None:
+    """Not even right after a look at it; and what else happens on the channel makes nobody read a lazy value."""
+    source = FakeSource(tags=("sales",), now=snapshot(1, state="stale"))
+    _, subscription = await join(hub, source)
+    feed.say(INVALIDATIONS, b'{"tags":["sales"]}')
+    feed.say(source.channel, b"P1")
+    assert isinstance(subscription.channel, Line)
+    assert not subscription.channel.suspect
+    source.now = snapshot(1, None, job="j")
+    late = await hub.join(source, Client(), "t")
+    assert late.take_value() is None
+    assert source.reads == 2
+
+
+async def test_invalidations_one_after_another_cost_one_read(hub: Hub, feed: FakeFeed) -> None:
+    """While it waits for its turn; the one under way is repeated once."""
+    source = FakeSource(tags=("sales",), watched=True)
+    await join(hub, source)
+    for _ in range(50):
+        feed.say(INVALIDATIONS, b'{"tags":["sales"]}')
+    await until(lambda: source.reads == 2, "it is read")
+    await asyncio.sleep(0.02)
+    assert source.reads == 2
+
+
 async def test_an_invalidation_during_a_read_is_not_answered_by_it(hub: Hub, feed: FakeFeed) -> None:
     """The read may have been before the invalidation: it is read again before anybody is told."""
     source = FakeSource(tags=("sales",), now=snapshot(1))
@@ -210,11 +236,12 @@ async def test_a_lazy_value_is_not_read_when_its_freshness_ends(hub: Hub) -> Non
     source = FakeSource(now=snapshot(1, fresh_for=0.01))
     _, subscription = await join(hub, source)
     await asyncio.sleep(0)
-    assert module.Hub._next_look(subscription.channel, 0.0) is None  # type: ignore[arg-type]
+    assert isinstance(subscription.channel, Line)
+    assert subscription.channel.next_look(0.0, 0.5) is None
 
 
 @pytest.mark.parametrize(
-    ("state", "watched", "job", "low", "high"),
+    ("state", "watched", "job", "soonest", "latest"),
     [
         ("pending", True, None, 3.0, 5.0),
         ("pending", False, "j", 3.0, 5.0),
@@ -225,7 +252,7 @@ async def test_a_lazy_value_is_not_read_when_its_freshness_ends(hub: Hub) -> Non
     ],
 )
 async def test_when_the_next_look_is_due(
-    hub: Hub, state: str, watched: bool, job: str | None, low: float, high: float
+    hub: Hub, state: str, watched: bool, job: str | None, soonest: float, latest: float
 ) -> None:
     """Every few seconds for what is on its way, as the error says after an error, and at the end of freshness."""
     error = {"type": "x", "retry_after": 9} if state == "failed" else None
@@ -233,9 +260,10 @@ async def test_when_the_next_look_is_due(
     source = FakeSource(watched=watched, now=snapshot(1, payload, state=state, job=job, error=error))
     _, subscription = await join(hub, source)
     line = subscription.channel
-    due = Hub._next_look(line, line.fresh_until - 60.0 if state == "fresh" else 0.0)  # type: ignore[arg-type]
-    assert due is not None
-    assert low <= due <= high
+    assert isinstance(line, Line)
+    now = line.fresh_until - 60.0
+    assert line.next_look(now, 0.0) == pytest.approx(soonest)
+    assert line.next_look(now, 1.0) == pytest.approx(latest)
 
 
 async def test_after_a_gap_everything_is_read_again(hub: Hub, feed: FakeFeed) -> None:

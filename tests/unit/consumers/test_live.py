@@ -14,7 +14,7 @@ from asgi_app import tokens
 from asgi_app.errors import BadParameters, Denied, UnknownResource
 from asgi_app.registry import Principal
 from cache_layer.errors import StoreUnavailable
-from consumers import live, routing
+from consumers import calls, live, routing
 from consumers import session as protocol
 from consumers.connections import Connections
 from consumers.hub import Hub
@@ -92,6 +92,7 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     made = World()
     monkeypatch.setattr(live, "hub", lambda: made.hub)
     monkeypatch.setattr(live, "open_topic", made.open_topic)
+    monkeypatch.setattr(calls, "open_topic", made.open_topic)
     yield made
     assert len(made.hub.connections) == 0
     await made.hub.stop()

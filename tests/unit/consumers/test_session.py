@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache_layer.position import Position
-from consumers import session
+from consumers import effects, session
+from consumers.effects import Close, Effect, Held, Send
 from consumers.frames import Closes, Code, Errors, Unsubscribes
-from consumers.session import Close, Effect, Held, Limits, Send, Session
+from consumers.session import Limits, Session
 
 LIMITS = Limits(subscriptions=3, command_rate=50, message=2000)
 VALUE = Held(position=Position("e", 5), payload=b'{"x":5}', state="fresh", age=0.5, job=None)
@@ -80,7 +81,7 @@ def subscribe(channel: str, **fields: Any) -> dict[str, Any]:
 def test_a_connect_is_answered_once_it_is_authenticated() -> None:
     """With the client's id, a version, and pings that want pongs."""
     talk = Talk().say({"id": 1, "connect": {"token": "t", "name": "js"}})
-    assert talk.does == [session.Authenticate("t")]
+    assert talk.does == [effects.Authenticate("t")]
     assert talk.frames == []
     talk.took(talk.session.authenticated(now=0.5, expires_in=None, refreshable=True))
     assert talk.frames == [{"id": 1, "connect": {"client": "c1", "version": "v", "ping": 25, "pong": True}}]
@@ -92,7 +93,7 @@ def test_commands_in_the_frame_of_the_connect_wait_for_it() -> None:
     assert talk.session.crowded
     talk.took(talk.session.authenticated(now=0.0, expires_in=None, refreshable=False))
     assert [frame["id"] for frame in talk.frames] == [1, 3]
-    assert talk.does == [session.Authenticate(""), session.Subscribe(9, "a")]
+    assert talk.does == [effects.Authenticate(""), effects.Subscribe(9, "a")]
     assert not talk.session.crowded
 
 
@@ -139,7 +140,7 @@ def test_a_frame_over_the_limit_closes_1009() -> None:
 def test_a_subscription_is_answered_with_the_value() -> None:
     """And with state, age and job beside it."""
     talk = Talk().connected().say(subscribe("a?b=1"))
-    assert talk.does == [session.Subscribe(9, "a?b=1")]
+    assert talk.does == [effects.Subscribe(9, "a?b=1")]
     talk.took(talk.session.subscribed("a?b=1", VALUE))
     assert talk.last["subscribe"]["publications"] == [{"data": {"x": 5}, "offset": 5}]
     assert talk.last["subscribe"]["data"] == {"state": "fresh", "age": 0.5, "job": None}
@@ -186,7 +187,7 @@ def test_unsubscribe_and_subscribe_in_one_frame() -> None:
     """The old subscription ends before the new one begins."""
     talk = Talk().connected().subscribed()
     talk.say({"id": 3, "unsubscribe": {"channel": "a"}}, subscribe("a"))
-    assert talk.does == [session.Unsubscribe("a"), session.Subscribe(9, "a")]
+    assert talk.does == [effects.Unsubscribe("a"), effects.Subscribe(9, "a")]
     assert talk.last == {"id": 3, "unsubscribe": {}}
 
 
@@ -194,10 +195,10 @@ def test_what_follows_a_subscribe_under_way_waits_for_it() -> None:
     """For the same channel; others go on."""
     talk = Talk().connected().say(subscribe("a"), {"id": 3, "unsubscribe": {"channel": "a"}}, subscribe("a"))
     talk.say(subscribe("b"), {"id": 4, "unsubscribe": {"channel": "a"}})
-    assert talk.does == [session.Subscribe(9, "a"), session.Subscribe(9, "b")]
+    assert talk.does == [effects.Subscribe(9, "a"), effects.Subscribe(9, "b")]
     talk.does.clear()
     talk.took(talk.session.subscribed("a", VALUE))
-    assert talk.does == [session.Unsubscribe("a"), session.Subscribe(9, "a")]
+    assert talk.does == [effects.Unsubscribe("a"), effects.Subscribe(9, "a")]
     assert [next(iter(set(frame) - {"id"})) for frame in talk.frames] == ["subscribe", "unsubscribe"]
     assert talk.session.crowded
     talk.took(talk.session.subscribe_failed("a", Errors.UNKNOWN_CHANNEL))
@@ -253,7 +254,7 @@ def test_a_refused_subscription_leaves_nothing_behind() -> None:
     talk = Talk().connected().say(subscribe("a"))
     talk.took(talk.session.subscribe_failed("a", Errors.BAD_REQUEST, "days: too many"))
     assert talk.error == (107, "days: too many")
-    assert talk.say(subscribe("a")).does == [session.Subscribe(9, "a")] * 2
+    assert talk.say(subscribe("a")).does == [effects.Subscribe(9, "a")] * 2
 
 
 @pytest.mark.parametrize("command", [subscribe(""), {"id": 9, "unsubscribe": {}}, {"id": 9, "refresh": {}}])
@@ -284,7 +285,7 @@ def test_a_subscription_the_server_ends_is_pushed_once() -> None:
 def test_an_rpc_is_called_and_answered() -> None:
     """The result goes through as JSON text."""
     talk = Talk().connected().say({"id": 4, "rpc": {"method": "read", "data": {"topic": "a"}}})
-    assert talk.does == [session.Call(4, "read", {"topic": "a"})]
+    assert talk.does == [effects.Call(4, "read", {"topic": "a"})]
     assert talk.took(talk.session.answered(4, b'{"x":1}')).last == {"id": 4, "rpc": {"data": {"x": 1}}}
 
 
@@ -294,7 +295,7 @@ def test_calls_under_way_are_limited() -> None:
     talk.say(*[{"id": n, "rpc": {"method": "m"}} for n in range(1, session.CALLS + 2)])
     assert talk.error[0] == Errors.TOO_MANY_REQUESTS.number
     talk.took(talk.session.call_failed(1, Errors.NOT_AVAILABLE))
-    assert talk.say({"id": 99, "rpc": {"method": "m"}}).does[-1] == session.Call(99, "m", None)
+    assert talk.say({"id": 99, "rpc": {"method": "m"}}).does[-1] == effects.Call(99, "m", None)
 
 
 def test_a_send_has_no_handler() -> None:
@@ -372,7 +373,7 @@ def test_an_expired_connection_has_a_grace() -> None:
 def test_a_refresh_lengthens_the_life() -> None:
     """The reply names client and version, and the new ttl."""
     talk = Talk().connected(expires_in=1.0, refreshable=True).say({"id": 5, "refresh": {"token": "n"}})
-    assert talk.does == [session.Refresh(5, "n")]
+    assert talk.does == [effects.Refresh(5, "n")]
     talk.took(talk.session.refreshed(5, expires_in=60.0, now=1.0))
     assert talk.last == {"id": 5, "refresh": {"client": "c1", "version": "v", "expires": True, "ttl": 60}}
     talk.tick(12.5).say({}, now=12.5)
@@ -419,15 +420,15 @@ def test_every_command_is_answered_once_or_the_connection_is_closed(texts: list[
         while talk.does and answer and not talk.closed:
             effect = talk.does.pop(0)
             match effect:
-                case session.Authenticate():
+                case effects.Authenticate():
                     talk.took(opened.authenticated(now=0.0, expires_in=None, refreshable=False))
-                case session.Subscribe():
+                case effects.Subscribe():
                     talk.took(opened.subscribed(effect.channel, VALUE))
-                case session.Call():
+                case effects.Call():
                     talk.took(opened.answered(effect.id, b"1"))
     if talk.closed:
         assert opened.next_deadline is None
         return
-    pending = [effect for effect in talk.does if not isinstance(effect, session.Unsubscribe)]
+    pending = [effect for effect in talk.does if not isinstance(effect, effects.Unsubscribe)]
     assert len(talk.frames) <= len(texts) + 1
     assert pending or len(talk.frames) == sum(text.strip() != "" for text in texts) + 1

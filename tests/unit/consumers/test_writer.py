@@ -210,6 +210,18 @@ async def test_a_broken_socket_is_reported_once() -> None:
         assert end.socket.texts == []
 
 
+async def test_what_cannot_be_made_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, and the connection goes on."""
+    end, channel = End(), Channel()
+    subscription = end.follow(channel)
+    end.writer.say(lambda: str(1 / 0))
+    channel.signalled("progress", b"\xff")
+    end.touch(subscription)
+    end.writer.say("2")
+    assert end.socket.texts == ["2"]
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+
+
 async def test_stopping_while_a_write_waits_leaves_no_task() -> None:
     """The connection is gone."""
     end = End()
