@@ -11,9 +11,9 @@ import warnings
 import click
 
 import asgi_app
-from asgi_app import lifeline
 from asgi_app.env import SettingsError, env
-from asgi_app.setting import LOCAL_HOSTS
+from asgi_app.environment.setting import LOCAL_HOSTS
+from asgi_app.running import lifeline
 
 log = logging.getLogger("asgi_app")
 
@@ -40,7 +40,7 @@ def cli() -> None:
 @click.option("--demo/--no-demo", default=True, help="Whether the demo dashboards are part of it.")
 def up(host: str, port: int, home: str | None, demo: bool) -> None:
     """Run everything on this machine: store, migrations, web, worker and scheduler."""
-    from asgi_app import supervisor
+    from asgi_app.running import supervisor
 
     if home:
         os.environ["MILLPOND_HOME"] = home
@@ -56,7 +56,7 @@ def web(host: str, port: int, listener: int | None) -> None:
     """Serve HTTP, event streams and websockets."""
     _answer_to(host)
     _begin("web")
-    from asgi_app import web
+    from asgi_app.running import web
 
     try:
         sys.exit(web.serve(env(), host, port, listener))
@@ -116,7 +116,7 @@ def create(user: str, days: int | None, scope: str) -> None:
 def check() -> None:
     """Look at settings, services and versions, and say of each whether it is ok or what to do."""
     os.environ["MILLPOND_ROLE"] = "check"
-    from asgi_app import doctor
+    from asgi_app.running import doctor
 
     findings = list(doctor.examine(os.environ))
     for finding in findings:

@@ -1,7 +1,7 @@
 """The environment, parsed once into a frozen `Env`.
 
 Invariant: whoever holds an `Env` holds a complete and valid one.  Every bad setting is reported at once, and no secret
-is part of a message.  What can be set stands in `asgi_app/setting.py`, what may not be in `asgi_app/setting_rules.py`.
+is part of a message.  What can be set stands in `asgi_app/environment/setting.py`, what may not be in `asgi_app/environment/setting_rules.py`.
 """
 
 import errno
@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from asgi_app import addresses
-from asgi_app.setting import SETTINGS as SETTINGS
-from asgi_app.setting_rules import unsafe, unusable
+from asgi_app.environment import addresses
+from asgi_app.environment.setting import SETTINGS as SETTINGS
+from asgi_app.environment.setting_rules import unsafe, unusable
 
 
 class SettingsError(Exception):

@@ -57,7 +57,7 @@ def _transport_options(settings: Env) -> dict[str, Any]:
 
 def make_app(settings: Env) -> Celery:
     """A Celery application for these settings."""
-    made = Celery("millpond", broker=settings.broker, backend=settings.result_backend)
+    made = Celery("millpond", broker=settings.broker, backend=settings.results)
     made.conf.update(
         imports=("tasks.runner",),
         broker_transport_options=_transport_options(settings),

@@ -42,6 +42,7 @@ class SignOfLife(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         """Called by Celery when the worker starts."""
+        self._show(parent)
         self._entry = parent.timer.call_repeatedly(EVERY, self._show, (parent,), priority=10)
 
     def stop(self, parent: Any) -> None:

@@ -17,12 +17,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from asgi_app import embedded, processes
-from asgi_app.embedded import NoStore
-from asgi_app.part_log import LINE_BYTES, PartLog
-from asgi_app.processes import Keeper, Part, StartFailed, backoff
-from asgi_app.readiness import missing_parts
-from asgi_app.supervisor import Crew, free_port
+from asgi_app.running import embedded, processes
+from asgi_app.running.embedded import NoStore
+from asgi_app.running.part_log import LINE_BYTES, PartLog
+from asgi_app.running.processes import Keeper, Part, StartFailed, backoff
+from asgi_app.running.readiness import missing_parts
+from asgi_app.running.supervisor import Crew, free_port
 
 SLEEPER = "import time; print('here', flush=True); time.sleep(600)"
 STUBBORN = (
@@ -286,14 +286,14 @@ class TestLifeline:
 
     PARENT = """
         import os, subprocess, sys, time
-        from asgi_app import lifeline
+        from asgi_app.running import lifeline
         environ = os.environ | {{lifeline.PARENT: str(os.getpid())}}
         child = subprocess.Popen([sys.executable, "-c", {child!r}], env=environ)
         print(child.pid, flush=True)
         time.sleep(600)
     """
-    TIED = "from asgi_app import lifeline; lifeline.tie_to_parent(); print('tied', flush=True); " + SLEEPER
-    UNHELPED = "from asgi_app import lifeline; lifeline._ask_kernel = lambda: False; " + TIED
+    TIED = "from asgi_app.running import lifeline; lifeline.tie_to_parent(); print('tied', flush=True); " + SLEEPER
+    UNHELPED = "from asgi_app.running import lifeline; lifeline._ask_kernel = lambda: False; " + TIED
 
     @pytest.mark.parametrize("child", [TIED, UNHELPED], ids=["by the kernel", "by watching"])
     def test_a_killed_parent_takes_its_child_along(self, child: str) -> None:
@@ -309,7 +309,7 @@ class TestLifeline:
 
     def test_a_parent_that_died_early_is_noticed(self) -> None:
         """Between the start of the child and the tie."""
-        code = "from asgi_app import lifeline; lifeline.tie_to_parent(); print('went on')"
+        code = "from asgi_app.running import lifeline; lifeline.tie_to_parent(); print('went on')"
         environ = os.environ | {"MILLPOND_PARENT": "1" if os.getpid() != 1 else "2"}
         done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=30)
         assert (done.returncode, done.stdout) == (-signal.SIGKILL, "")

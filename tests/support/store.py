@@ -11,7 +11,7 @@ from pathlib import Path
 import redis
 import redis.asyncio
 
-from asgi_app import embedded, lifeline
+from asgi_app.running import embedded, lifeline
 
 
 class StoreServer:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from asgi_app import addresses
 from asgi_app.env import SETTINGS, Env, SettingsError, available_cores, load_env
-from asgi_app.setting import unknown_settings
+from asgi_app.environment import addresses
+from asgi_app.environment.setting import unknown_settings
 
 LONG = "correct-horse-battery-staple-0123456789-ABCDEFGHIJKLMN"
 OTHER = "another-horse-battery-staple-9876543210-abcdefghijklmn"

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from asgi_app import embedded
 from asgi_app.env import Env
-from asgi_app.part_log import PartLog, Terminal, prefixed
-from asgi_app.processes import Keeper, Part, StartFailed, finish, own_command, spawn, stop_ordered
-from asgi_app.readiness import Probe, roles_probe, store_probe
+from asgi_app.running import embedded
+from asgi_app.running.part_log import PartLog, Terminal, prefixed
+from asgi_app.running.processes import Keeper, Part, StartFailed, finish, own_command, spawn, stop_ordered
+from asgi_app.running.readiness import Probe, roles_probe, store_probe
 
 DEMO = "asgi_app.demo"
 #: seconds store, migrations, demo data and the three roles may take to get ready; generous, for small, busy machines

@@ -16,9 +16,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from asgi_app import embedded
 from asgi_app.env import Env, SettingsError, env
-from asgi_app.setting import unknown_settings
+from asgi_app.environment.setting import unknown_settings
+from asgi_app.running import embedded
 from cache_layer.keys import Names
 
 #: seconds a service may take to answer

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from asgi_app import readers
+from asgi_app.environment import readers
 
 PREFIX = "MILLPOND_"
 #: variables the commands of Millpond pass to their own child processes; not settings

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from asgi_app import embedded
+from asgi_app.running import embedded
 
 #: what is still missing, by name; empty: nothing
 Probe = Callable[[], Awaitable[dict[str, str]]]

@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 
 from asgi_app.env import Env
-from asgi_app.processes import Keeper, Part, own_command, stop_ordered
+from asgi_app.running.processes import Keeper, Part, own_command, stop_ordered
 
 log = logging.getLogger(__name__)
 

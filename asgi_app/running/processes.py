@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from asgi_app.lifeline import PARENT
-from asgi_app.part_log import PartLog
+from asgi_app.running.lifeline import PARENT
+from asgi_app.running.part_log import PartLog
 
 #: seconds before a part that died is started again: doubled each time, and from the start again after a calm run
 FIRST_DELAY, LAST_DELAY, CALM = 0.5, 30.0, 60.0

@@ -19,7 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from asgi_app import lifeline
+from asgi_app.running import lifeline
 
 #: the store evicts cached values above this; it is a ceiling, not a reservation
 MAX_MEMORY = "512mb"
