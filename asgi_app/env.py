@@ -1,7 +1,8 @@
 """The environment, parsed once into a frozen `Env`.
 
 Invariant: whoever holds an `Env` holds a complete and valid one.  Every bad setting is reported at once, and no secret
-is part of a message.  What can be set stands in `asgi_app/environment/setting.py`, what may not be in `asgi_app/environment/setting_rules.py`.
+is part of a message.  What can be set stands in `asgi_app/environment/setting.py`, what may not be in
+`asgi_app/environment/setting_rules.py`.
 """
 
 import errno
