@@ -52,10 +52,12 @@ def invalidate_after_commit(tags: Iterable[str], *, using: str = DEFAULT_DB_ALIA
     # One hook per savepoint level: a rolled back savepoint takes its own tags with it, as Django discards its hooks.
     level = tuple(connection.savepoint_ids)
     for _sids, hook, _robust in connection.run_on_commit:
-        if isinstance(hook, _Collected) and hook.level == level:
-            hook.tags |= names
+        collected = getattr(hook, "__self__", None)
+        if isinstance(collected, _Collected) and collected.level == level:
+            collected.tags |= names
             return
-    transaction.on_commit(_Collected(level, names), using=using, robust=True)
+    # A method and no callable object: Django logs the `__qualname__` of a hook that fails.
+    transaction.on_commit(_Collected(level, names).tell, using=using, robust=True)
 
 
 class _Collected:
@@ -65,7 +67,7 @@ class _Collected:
         self.level = level
         self.tags = tags
 
-    def __call__(self) -> None:
+    def tell(self) -> None:
         _invalidate(self.tags)
 
 

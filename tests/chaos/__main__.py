@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from tests.chaos.books import Books
@@ -23,6 +23,7 @@ from tests.chaos.faults import Crew, Fault, draw
 from tests.chaos.load import Load, put
 from tests.support.service import Service
 
+SUMMARY = "The whole service at work, one fault a round, the books checked after each."
 NAMES = ("ash", "birch", "cedar", "elm", "fir")
 #: Seconds within which everything is as it was after a fault, and every job at its end after that.  A store that was
 #: killed is started again in 0.5 s or more, a lost message is rung again after 20 s, a stock client tries again after
@@ -34,22 +35,25 @@ CALM = 2.0
 
 def main() -> int:
     """The exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=SUMMARY)
     parser.add_argument("--seed", type=int, help="draw the faults of an earlier run again")
     parser.add_argument("--rounds", type=int, default=8, help="faults, one a round (8)")
     parser.add_argument("--seconds-limit", type=float, default=240, help="no round begins after so many seconds (240)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="draw only faults whose name contains TEXT")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
+    drawn = draw(random.Random(seed), options.rounds, options.only)
     home = Path(tempfile.mkdtemp(prefix="millpond-chaos-"))
     books = Books(NAMES)
+    print(f"seed {seed}, {len(drawn)} rounds", flush=True)
     try:
-        run(home, books, seed, options.rounds, options.seconds_limit)
+        run(home, books, seed, drawn, options.seconds_limit)
     finally:
         report(books, home)
     return 1 if books.wrong else 0
 
 
-def run(home: Path, books: Books, seed: int, rounds: int, limit: float) -> None:
+def run(home: Path, books: Books, seed: int, drawn: Sequence[Fault], limit: float) -> None:
     """Start the service, let the rounds happen, stop it."""
     settings = {"MILLPOND_WEB_PROCESSES": "2", "MILLPOND_WORKER_CONCURRENCY": "2"}
     service = Service(home, "--no-demo", **settings)
@@ -57,12 +61,12 @@ def run(home: Path, books: Books, seed: int, rounds: int, limit: float) -> None:
         put(service, name, number)
     service.start()
     crew = Crew(service)
-    print(f"seed {seed}, {rounds} rounds: {dict(sorted(crew.census().items()))}", flush=True)
     try:
         load_token = token(service)
-        asyncio.run(_rounds(service, crew, books, load_token, seed, rounds, limit))
+        asyncio.run(_rounds(service, crew, books, load_token, random.Random(f"{seed} load"), drawn, limit))
     finally:
         crew.census()
+        books.now("at the end")
         code = service.stop()
         if code != 0:
             books.blame(f"the service ended with exit code {code}")
@@ -71,65 +75,71 @@ def run(home: Path, books: Books, seed: int, rounds: int, limit: float) -> None:
 
 
 async def _rounds(
-    service: Service, crew: Crew, books: Books, load_token: str, seed: int, rounds: int, limit: float
+    service: Service,
+    crew: Crew,
+    books: Books,
+    load_token: str,
+    dice: random.Random,
+    drawn: Sequence[Fault],
+    limit: float,
 ) -> None:
     began, census = time.monotonic(), crew.census()
-    # the users' dice are their own, or how often they throw them would decide about the faults
-    dice, load = random.Random(seed), Load(service, books, load_token, random.Random(f"{seed} load"))
+    load = Load(service, books, load_token, dice)
     await load.start()
     try:
-        for number, fault in enumerate(draw(dice, rounds), 1):
+        for number, fault in enumerate(drawn, 1):
             if time.monotonic() - began > limit:
-                print(f"{limit:g} s are over: {number - 1} of {rounds} rounds were run", flush=True)
+                print(f"{limit:g} s are over after {number - 1} of {len(drawn)} rounds", flush=True)
                 break
             before = books.counts.copy()
-            healed = await _round(number, fault, load, crew, dice)
+            healed = await _round(f"round {number}, {fault.name}", fault, load, crew, dice)
             if (now := crew.census()) != census:
-                books.blame(f"round {number} ({fault.name}): the processes are {now}, were {census}")
+                books.blame(f"the processes are {now}, and were {census}")
             seen = ", ".join(f"{count} {what}" for what, count in sorted((books.counts - before).items()))
-            print(f"round {number}: {fault.name}: healed in {healed:.1f} s; {seen}", flush=True)
+            print(f"round {number}: {fault.name}: all agree after {healed:.1f} s; {seen}", flush=True)
     finally:
         books.counts["values told"] = sum(len(watcher.values()) for _, watcher in load.watchers)
         await load.stop()
 
 
-async def _round(number: int, fault: Fault, load: Load, crew: Crew, dice: random.Random) -> float:
+async def _round(title: str, fault: Fault, load: Load, crew: Crew, dice: random.Random) -> float:
     """One fault, and the books after it.  Returns the seconds from the end of the fault until all agree."""
-    books, where = load.books, f"round {number} ({fault.name})"
+    books = load.books
     load.resume()
     await asyncio.sleep(CALM)
-    await load.ask_for_jobs(number)
+    await load.ask_for_jobs(title)
     await asyncio.sleep(dice.uniform(0.0, 1.0))
     load.may_cut = fault.cuts
+    books.now(title)
     await fault.inject(crew, books, dice)
     over = time.monotonic()
     await asyncio.sleep(CALM)
     try:
         await asyncio.wait_for(load.rest(), HEALED_WITHIN)
     except TimeoutError:
-        books.blame(f"{where}: an invalidation did not return within {HEALED_WITHIN:g} s")
-    await _until_empty(load.unsettled, HEALED_WITHIN, where, books)
-    healed = time.monotonic() - over - CALM
+        books.blame(f"an invalidation did not return within {HEALED_WITHIN:g} s")
+    await _until_empty(load.unsettled, HEALED_WITHIN, books)
+    healed = time.monotonic() - over
 
     async def open_jobs() -> list[str]:
         await load.look_at_jobs()
         return [f"job {job_id} was answered 202 and is not over" for job_id in books.open_jobs]
 
-    await _until_empty(open_jobs, JOBS_WITHIN, where, books)
+    await _until_empty(open_jobs, JOBS_WITHIN, books)
     books.open_jobs.clear()  # those that were never over are blamed; the next round is not about them
     load.may_cut = False
-    for which, (name, watcher) in enumerate(load.watchers):
-        books.watched(name, watcher.values(), f"watcher {which}")
-    return max(0.0, healed)
+    for number, (name, watcher) in enumerate(load.watchers):
+        books.watched(name, watcher.values(), f"watcher {number}")
+    return healed
 
 
-async def _until_empty(look: Callable[[], Awaitable[list[str]]], within: float, where: str, books: Books) -> None:
+async def _until_empty(look: Callable[[], Awaitable[list[str]]], within: float, books: Books) -> None:
     """Look until nothing is found; what is still there after `within` seconds is blamed."""
     deadline = time.monotonic() + within
     while found := await look():
         if time.monotonic() > deadline:
             for what in found:
-                books.blame(f"{where}: after {within:g} s {what}")
+                books.blame(what)
             return
         await asyncio.sleep(0.2)
 
@@ -148,8 +158,8 @@ def report(books: Books, home: Path) -> None:
         shutil.rmtree(home, ignore_errors=True)
         return
     print(f"{len(books.wrong)} broken promises; the logs are in {home}")
-    for what in books.wrong:
-        print(f"  {what}")
+    for what, when in books.wrong.items():
+        print(f"  {when}: {what}")
 
 
 if __name__ == "__main__":

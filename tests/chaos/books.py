@@ -7,6 +7,7 @@ Invariant: `wrong` only grows; a run is good when it is empty at the end.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -26,13 +27,17 @@ class Books:
         self.stores = 1
         #: What happened, by kind, for people to judge whether the run was worth something.
         self.counts: Counter[str] = Counter()
-        #: Every broken promise in one line.
-        self.wrong: list[str] = []
+        #: Every broken promise in one line, with when it was first seen.
+        self.wrong: dict[str, str] = {}
+        self._when, self._since = "at the start", time.monotonic()
+
+    def now(self, when: str) -> None:
+        """From here on what is wrong is dated by `when`, and the seconds after it."""
+        self._when, self._since = when, time.monotonic()
 
     def blame(self, what: str) -> None:
         """Note a broken promise, once."""
-        if what not in self.wrong:
-            self.wrong.append(what)
+        self.wrong.setdefault(what, f"{self._when}, {time.monotonic() - self._since:.1f} s on")
 
     def read(self, name: str, content: object, floor: int, where: str) -> None:
         """A reader got `content`, when `floor` had been invalidated before it asked."""

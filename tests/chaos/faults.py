@@ -54,8 +54,8 @@ def _role(process: psutil.Process) -> str:
     words = process.cmdline()
     if any("valkey-server" in word or "redis-server" in word for word in words):
         return "store"
-    if "--listener" in words:
-        return "web"
+    if "web" in words and "--listener" not in words:
+        return "keeper of the web"
     parent = process.parent()
     child = "worker" in words and parent is not None and "worker" in parent.cmdline()
     return "worker child" if child else words[words.index("asgi_app") + 1] if "asgi_app" in words else "other"
@@ -119,9 +119,13 @@ FAULTS = (
 )
 
 
-def draw(dice: random.Random, rounds: int) -> list[Fault]:
-    """A fault for each round: any order, but none a second time before each had its turn."""
+def draw(dice: random.Random, rounds: int, only: str) -> list[Fault]:
+    """A fault for each round: any order, but none a second time before each had its turn.
+
+    `only`: part of the names of those that shall be drawn.
+    """
     drawn: list[Fault] = []
-    while len(drawn) < rounds:
-        drawn += dice.sample(FAULTS, len(FAULTS))
+    wanted = [fault for fault in FAULTS if only in fault.name]
+    while wanted and len(drawn) < rounds:
+        drawn += dice.sample(wanted, len(wanted))
     return drawn[:rounds]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from collections import Counter
+from urllib.parse import quote
 
 import httpx
 
@@ -70,9 +72,9 @@ class Load:
     def resume(self) -> None:
         self._writing.set()
 
-    async def ask_for_jobs(self, number: int) -> None:
+    async def ask_for_jobs(self, title: str) -> None:
         """Two jobs nobody else asks for again: a slow computation, and a refresh of what is there."""
-        slow = f"/api/v1/resources/test.slow?name=round-{number}&seconds=2"
+        slow = f"/api/v1/resources/test.slow?name={quote(title)}&seconds=2"
         refresh = f"{RESOURCE}/refresh?name={self.dice.choice(list(self.books.written))}"
         for method, path in (("GET", slow), ("POST", refresh)):
             headers = {**self._authorized, "Prefer": "respond-async"}
@@ -109,9 +111,10 @@ class Load:
                 found.append(f"{name} reads {answer.json()!r}, its source is {expected!r}")
         if len(versions) > 1:
             found.append(f"{name} has several versions: {sorted(versions)}")
-        for number, (watched, watcher) in enumerate(self.watchers):
-            if watched == name and (told := _version(watcher)) not in {(expected, tag) for tag in versions}:
-                found.append(f"watcher {number} of {name} has {told}, HTTP has {expected!r}, {sorted(versions)}")
+        told = Counter(_version(watcher) for watched, watcher in self.watchers if watched == name)
+        for (value, version), count in told.items():
+            if value != expected or version not in versions:
+                found.append(f"{count} watchers of {name} have {value!r} as {version}, HTTP as {sorted(versions)}")
         return found
 
     async def _write(self, name: str) -> None:
@@ -141,8 +144,7 @@ class Load:
             answer = await self._send("GET", f"{RESOURCE}?name={name}", headers)
             if answer is not None and answer.status_code == 200:
                 self.books.counts["reads"] += 1
-                said = answer.headers["cache-status"]
-                self.books.read(name, answer.json(), floor, f"reader {number} ({headers or 'no preference'}, {said})")
+                self.books.read(name, answer.json(), floor, f"reader {number}, {_how(answer)}")
             elif answer is not None and answer.status_code == 202:
                 self.books.accepted(answer.json()["id"])
             await asyncio.sleep(0.05)
@@ -175,6 +177,11 @@ def put(service: Service, name: str, number: int) -> None:
     draft = service.home / f"draft-{name}"
     draft.write_text(str(number))
     os.replace(draft, service.home / f"source-{name}")  # noqa: PTH105  (atomic, and says so)
+
+
+def _how(answer: httpx.Response) -> str:
+    """How an answer came about, as it says itself, without the number that is different each time."""
+    return "".join(part for part in answer.headers["cache-status"].split(";") if "ttl" not in part)
 
 
 def _version(watcher: Watcher) -> tuple[object, str]:

@@ -124,7 +124,7 @@ def test_any_line_fires_next_when_a_search_says(line: str, moment: datetime) -> 
     assert following(line, moment) == searched(line, moment)
 
 
-@given(st.integers(1, 10**8), st.sampled_from([1e-6, 3e-7, 1e-3, 0.5]))
+@given(st.integers(1, 7 * 10**7), st.sampled_from([1e-6, 3e-7, 1e-3, 0.5]))
 def test_a_moment_just_before_a_firing_does_not_skip_it(minute: int, before: float) -> None:
     """However little time is left, the firing that has not come yet is the next one."""
     assert cron("* * * * *")(minute * 60 - before) == minute * 60

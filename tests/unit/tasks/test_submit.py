@@ -37,6 +37,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         return 1
 
     monkeypatch.setattr(redis.Redis, "execute_command", execute)
+    monkeypatch.setattr(redis.client.Pipeline, "execute", lambda self, raise_on_error=True: [])
     return commands
 
 
@@ -44,7 +45,7 @@ def pushed(sent: list[tuple[Any, ...]], **options: Any) -> tuple[str, dict[str, 
     """The list and the message of Celery's own `apply_async`."""
     sent.clear()
     with app.connection_for_write() as connection:
-        run_job.apply_async((JOB,), task_id=JOB, connection=connection, ignore_result=True, **options)
+        run_job.apply_async((JOB,), task_id=JOB, ignore_result=True, **{**options, "connection": connection})
     ((_, name, message),) = [command for command in sent if command[0] == "LPUSH"]
     return name, json.loads(message)
 
@@ -96,7 +97,7 @@ def test_a_countdown_is_celery_s(sent: list[tuple[Any, ...]], serializer: str, m
 @pytest.mark.parametrize("priority", range(10))
 @pytest.mark.parametrize("queue", ["default", "heavy"])
 def test_the_lists_are_those_of_kombu(sent: list[tuple[Any, ...]], queue: str, priority: int) -> None:
-    """The first list is the one kombu pushes to, with its prefix and level; the others are all it would read besides."""
+    """The first list is the one kombu pushes to, with prefix and level; the others are all it would read besides."""
     bell = doorbell().bell(JOB, queue=queue, priority=priority, time_limit=60)
     name, _ = pushed(sent, queue=queue, priority=9 - priority)
     assert bell.lists[0] == name
