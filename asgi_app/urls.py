@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from asgi_app.views import actions, jobs, ops, pages, resources
+from asgi_app.views import actions, connection, jobs, ops, pages, resources
 
 urlpatterns = [
     path("", pages.dashboards, name="dashboards"),
@@ -18,6 +18,7 @@ urlpatterns = [
     path("api/v1/jobs/<str:job_id>", jobs.detail),
     path("api/v1/actions/<str:name>", actions.run),
     path("api/v1/invalidate", actions.invalidate),
+    path("api/v1/connection/token", connection.token),
     path("livez", ops.livez),
     path("readyz", ops.readyz),
     path("admin/", admin.site.urls),

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from django.db.models import Avg, Count, Q, QuerySet
 
-from .models import REPLAY_START, Flight, ReplayClock
+from .models import Flight, ReplayClock
 
 Row: TypeAlias = dict[str, Any]
 
@@ -103,8 +103,8 @@ def delays_of_each_carrier(flights: QuerySet[Flight]) -> dict[str, list[int]]:
 
 
 def latest(now: datetime, count: int) -> list[Row]:
-    """The last replayed departures before `now`, newest first."""
-    departed = Flight.objects.filter(departs__gte=REPLAY_START, departs__lt=now)
+    """The last departures before `now`, newest first."""
+    departed = Flight.objects.filter(departs__lt=now)
     # The order of the unique index: the last few are its end, and nothing is sorted.
     newest_first = departed.order_by("-departs", "-origin", "-carrier", "-number")
     return [

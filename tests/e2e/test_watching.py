@@ -196,6 +196,25 @@ async def test_rpc_reads_and_refreshes(service: Service) -> None:
             await watcher.client.rpc("refresh", {"topic": topic})
 
 
+async def test_a_connection_token_names_its_user(service: Service) -> None:
+    """Who has an API token gets a short-lived one for the websocket, and sees there what is theirs."""
+    api_token = await asyncio.to_thread(token_of, service, "read")
+    async with httpx.AsyncClient() as client:
+        url, headers = f"{service.url}/api/v1/connection/token", {"Authorization": f"Bearer {api_token}"}
+        assert (await client.post(url)).status_code == 401
+        minted = (await client.post(url, headers=headers)).json()["token"]
+    async with Watcher(service.websocket, token=minted) as watcher:
+        await watcher.watch("test.mine")
+        await eventually(lambda: watcher.values() == [{"user": "read"}], "the user's own value")
+
+
+async def test_a_forged_token_ends_the_connection_for_good(service: Service) -> None:
+    """An invalid token closes with 3500, and the client does not come back."""
+    async with Watcher(service.websocket, token="not.a.token") as watcher:
+        await eventually(lambda: watcher.disconnected, "the refusal")
+        assert watcher.disconnected[0].code == 3500
+
+
 @asynccontextmanager
 async def events(service: Service, path: str, **headers: str) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
     """The events of a stream, parsed."""

@@ -197,7 +197,7 @@ def test_before_the_replay_begins_the_last_30_days_are_december() -> None:
     """The clock stands at the start of 2014; its last 30 days are the archive's last."""
     found = value("flights.delays_by_carrier", origin="EWR")
     assert (found["from"], found["to"]) == ("2013-12-02T00:00:00", "2014-01-01T00:00:00")
-    assert value("flights.board")["rows"] == []
+    assert {row["time"][:10] for row in value("flights.board")["rows"]} == {"2013-12-31"}
     assert value("flights.clock") == {
         "now": "2014-01-01T00:00:00",
         "started": REPLAY_START.replace(tzinfo=None).isoformat(),

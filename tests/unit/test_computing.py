@@ -9,11 +9,13 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgi_app.computing import encode_value
 from asgi_app.errors import NotJson, ValueTooLarge
+
+quick = settings(max_examples=80, deadline=None)
 
 MIB = 1024 * 1024
 VALUES = st.recursive(
@@ -27,17 +29,16 @@ VALUES = st.recursive(
 )
 
 
+@quick
 @given(VALUES)
 def test_a_value_is_read_back_from_its_bytes(value: Any) -> None:
-    """What JSON can say survives, in one line and without a space between."""
+    """What JSON can say survives, in one line."""
     payload = encode_value(value, limit=MIB)
     assert json.loads(payload) == value
     assert b"\n" not in payload
-    assert payload == json.dumps(json.loads(payload), ensure_ascii=False, separators=(",", ":")).encode() or any(
-        character in payload for character in (b"\\", b"e", b"\x7f")
-    )
 
 
+@quick
 @given(VALUES)
 def test_equal_values_have_equal_bytes(value: Any) -> None:
     """A computation that comes to the same result disturbs nobody."""

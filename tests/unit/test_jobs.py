@@ -6,16 +6,19 @@ from typing import Any
 from uuid import RFC_4122, UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgi_app.jobs import dump_principal, firing_id, is_job_id, new_job_id, principal_of, public
 from asgi_app.registry import Principal
 
+quick = settings(max_examples=80, deadline=None)
+
 MILLISECONDS = st.integers(0, 2**48 - 1)
 TEN_BYTES = st.binary(min_size=10, max_size=10)
 
 
+@quick
 @given(MILLISECONDS, st.none() | TEN_BYTES)
 def test_an_id_is_a_uuid_of_version_7(unix_ms: int, rest: bytes | None) -> None:
     """With its time in the first 48 bits, and version and variant where RFC 9562 wants them."""
@@ -26,6 +29,7 @@ def test_an_id_is_a_uuid_of_version_7(unix_ms: int, rest: bytes | None) -> None:
     assert is_job_id(text)
 
 
+@quick
 @given(MILLISECONDS, MILLISECONDS, TEN_BYTES, TEN_BYTES)
 def test_ids_sort_by_their_time(one: int, other: int, rest: bytes, other_rest: bytes) -> None:
     """As texts, ids of different milliseconds stand in the order of time, whatever else is in them."""
@@ -38,6 +42,7 @@ def test_ids_of_one_moment_differ() -> None:
     assert len({new_job_id(1_700_000_000_000) for _ in range(1000)}) == 1000
 
 
+@quick
 @given(TEN_BYTES)
 def test_a_given_rest_makes_the_id_certain(rest: bytes) -> None:
     """The same time and bytes make the same id; of the bytes all but the six bits of the form count."""
@@ -51,6 +56,7 @@ def test_every_scheduler_names_a_firing_alike() -> None:
     assert firing_id("report.mail", 1_700_000_000_000) == "018bcfe5-6800-729d-9e45-c3516deb1489"
 
 
+@quick
 @given(st.lists(st.tuples(st.sampled_from(["a", "a.b", "b", "a1"]), st.integers(0, 50)), unique=True))
 def test_different_firings_have_different_ids(firings: list[tuple[str, int]]) -> None:
     """Another name or another time is another job."""
@@ -77,6 +83,7 @@ def test_other_texts_are_no_ids(text: str) -> None:
     assert not is_job_id(text)
 
 
+@quick
 @given(
     st.builds(
         Principal,

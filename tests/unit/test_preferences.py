@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgi_app.views.preferences import LONGEST_WAIT, Preferences, preferences
+
+quick = settings(max_examples=80, deadline=None)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,7 @@ def test_without_the_header_nothing_is_preferred() -> None:
     assert preferences({}) == Preferences()
 
 
+@quick
 @given(st.text())
 def test_no_header_raises(header: str) -> None:
     """Whatever a client writes, the wait stays in its bounds."""

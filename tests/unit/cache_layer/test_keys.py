@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache_layer.keys import Key, Names, digest
 from tests.support.keys import key
 
+quick = settings(max_examples=80, deadline=None)
+
 PART = st.text(max_size=8) | st.text("sb:0123456789", max_size=8) | st.binary(max_size=8)
 PARTS = st.lists(PART, max_size=5)
 
 
+@quick
 @given(PARTS, PARTS)
 def test_different_parts_have_different_digests(one: list[str | bytes], other: list[str | bytes]) -> None:
     """Two lists of parts have the same digest exactly if they are the same list."""
     assert (digest(*one) == digest(*other)) == (one == other)
 
 
+@quick
 @given(
     st.text("ab:|,\0", max_size=12), st.integers(0, 12), st.integers(0, 12), st.sampled_from(["", ":", "|", ",", "\0"])
 )
@@ -31,6 +35,7 @@ def test_no_separator_moves_a_boundary(text: str, cut: int, other: int, separato
     assert digest(text, "") != digest(text)
 
 
+@quick
 @given(st.text(max_size=8))
 def test_text_and_its_bytes_are_different_parts(text: str) -> None:
     """A text never stands for the bytes it is encoded to."""

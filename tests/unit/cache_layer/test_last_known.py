@@ -6,6 +6,7 @@ from dataclasses import replace
 from unittest import mock
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -124,6 +125,7 @@ class AgainstADict(RuleBasedStateMachine):
         assert total <= BUDGET
 
 
+AgainstADict.TestCase.settings = settings(max_examples=60, deadline=None)
 TestAgainstADict = AgainstADict.TestCase
 
 

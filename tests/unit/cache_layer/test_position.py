@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache_layer.position import Position
 
+quick = settings(max_examples=80, deadline=None)
+
 POSITIONS = st.builds(Position, st.text("abcXYZ019", min_size=1, max_size=32), st.integers(0, 10**16 - 1))
 
 
+@quick
 @given(POSITIONS)
 def test_a_position_is_read_back_from_its_text(position: Position) -> None:
     """In the form it is written, and in that of the stream protocols."""
@@ -31,6 +34,7 @@ def test_anything_else_is_no_position(text: str) -> None:
     assert Position.parse(text) is None
 
 
+@quick
 @given(st.text())
 def test_no_text_raises(text: str) -> None:
     """Whatever a client sends is a position or None."""
@@ -38,6 +42,7 @@ def test_no_text_raises(text: str) -> None:
     assert found is None or Position.parse(str(found)) == found
 
 
+@quick
 @given(POSITIONS, POSITIONS)
 def test_only_a_position_of_the_same_epoch_covers(one: Position, other: Position) -> None:
     """Within an epoch the larger offset covers; across epochs nothing does."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache_layer.codec import Entry
 from cache_layer.publication import Changed, Signal, Value, parse
 from tests.support.entries import ENTRIES, encoded
 
+quick = settings(max_examples=80, deadline=None)
 
+
+@quick
 @given(ENTRIES)
 def test_a_value_travels_as_its_entry(entry: Entry) -> None:
     """A message that carries an entry is that value."""
@@ -54,6 +57,7 @@ def test_foreign_bytes_are_none(message: bytes) -> None:
     assert parse(message) is None
 
 
+@quick
 @given(st.sampled_from([b"V", b"C", b"P", b"E", b"S", b""]), st.binary(max_size=100))
 def test_no_message_raises(kind: bytes, rest: bytes) -> None:
     """Any bytes are one of the three kinds or None."""

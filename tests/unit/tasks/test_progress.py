@@ -7,10 +7,12 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.progress import INTERVAL, NOTE_LENGTH, JobCancelled, ProgressReport
+
+quick = settings(max_examples=80, deadline=None)
 
 
 class Told:
@@ -68,6 +70,7 @@ def test_a_function_that_is_always_done_does_not_flood(told: Told) -> None:
     assert told.done == [1, 101]
 
 
+@quick
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1e9), st.none() | st.floats(1e-3, 1e9)), max_size=20))
 def test_progress_never_goes_back(steps: list[tuple[float, float, float | None]]) -> None:
     """Whatever a function says, `done` never shrinks, and no percentage is above 100."""
@@ -78,6 +81,7 @@ def test_progress_never_goes_back(steps: list[tuple[float, float, float | None]]
     assert all(report["percent"] is None or 0 <= report["percent"] <= 100 for report in told.reports)
 
 
+@quick
 @given(st.lists(st.tuples(st.floats(0, 0.5), st.floats(0, 10), st.none() | st.floats(1, 10)), max_size=30))
 def test_only_a_few_reports_a_second_leave(steps: list[tuple[float, float, float | None]]) -> None:
     """In any time there is one report for each interval, and two more for the first and the last."""

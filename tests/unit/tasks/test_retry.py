@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgi_app.errors import (
@@ -17,6 +17,8 @@ from asgi_app.errors import (
     ValueTooLarge,
 )
 from tasks.retry import BASE, LONGEST, pause, worth_retrying
+
+quick = settings(max_examples=80, deadline=None)
 
 LUCK = st.floats(0, 1, exclude_max=True)
 
@@ -39,12 +41,14 @@ def test_only_a_function_that_raised_is_tried_again(error: MillpondError, worth:
     assert worth_retrying(error) is worth
 
 
+@quick
 @given(st.integers(0, 10**6), LUCK)
 def test_every_pause_is_bounded(failures: int, luck: float) -> None:
     """However often it failed, a pause is never negative and never longer than the longest."""
     assert 0 <= pause(failures, luck) <= LONGEST
 
 
+@quick
 @given(st.integers(0, 30), LUCK, LUCK)
 def test_the_pause_is_random_over_its_whole_range(failures: int, one: float, other: float) -> None:
     """Luck 0 waits not at all, and the pause grows with luck in proportion."""

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgi_app.declaring.crontab import normal_crontab
@@ -17,6 +17,8 @@ from asgi_app.jobs import firing_id
 from asgi_app.registry import Registry, action, registry, resource
 from cache_layer.errors import StoreUnavailable
 from tasks.schedule import Entry, cron, entries, every, tick
+
+quick = settings(max_examples=80, deadline=None)
 
 LIMITS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
 NAMES = {
@@ -118,18 +120,21 @@ def lines(draw: st.DrawFn) -> str:
     return normal_crontab(" ".join(fields))
 
 
+@quick
 @given(lines(), MOMENTS)
 def test_any_line_fires_next_when_a_search_says(line: str, moment: datetime) -> None:
     """For every line that can be declared and every moment, the next firing is the first minute that fits."""
     assert following(line, moment) == searched(line, moment)
 
 
+@quick
 @given(st.integers(1, 7 * 10**7), st.sampled_from([1e-6, 3e-7, 1e-3, 0.5]))
 def test_a_moment_just_before_a_firing_does_not_skip_it(minute: int, before: float) -> None:
     """However little time is left, the firing that has not come yet is the next one."""
     assert cron("* * * * *")(minute * 60 - before) == minute * 60
 
 
+@quick
 @given(st.integers(0, 2 * 10**9), st.sampled_from([0.5, 0.7, 1.1, 2.0, 3.3, 60.0, 86_400.0]), st.floats(0, 1))
 def test_seconds_fire_at_their_multiples(count: int, seconds: float, part: float) -> None:
     """The next time is the first multiple after the moment, even where the moment is a multiple itself."""

@@ -7,7 +7,7 @@ import { Table } from "../table.js";
 import { keys, stage } from "./shared.js";
 
 const HOUR = 3600;
-const NOTHING_YET = "No departures yet: the replay has only begun.";
+const NOTHING_YET = "No departures yet.";
 /** Minutes from which a departure counts as late, here as in the reports. */
 const LATE = 15;
 /** At high speed the whole board turns over at once; only a few new rows are worth pointing at. */

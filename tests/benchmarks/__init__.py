@@ -1,0 +1,1 @@
+"""Millpond side by side with what one would use instead.  `python -m tests.benchmarks`."""

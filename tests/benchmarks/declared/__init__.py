@@ -1,0 +1,1 @@
+"""What Millpond is asked for in the comparisons; `tests.benchmarks.declared.resources`."""

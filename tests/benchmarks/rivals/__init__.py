@@ -1,0 +1,1 @@
+"""What one would write without Millpond, each served by uvicorn with the same settings."""

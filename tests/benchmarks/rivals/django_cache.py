@@ -1,0 +1,75 @@
+"""The obvious Django code: `await cache.aget()`, and on a miss compute and `await cache.aset()`.
+
+Default middleware, Django's own RedisCache.  `BENCH_STORE` is the URL of the store, `BENCH_HOME` where the slow
+function writes down that it ran.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import django
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+from django.core.cache import cache
+from django.http import HttpRequest, JsonResponse
+from django.urls import path
+
+from tests.benchmarks.work import SLOW_SECONDS, note, rows
+
+if not settings.configured:
+    settings.configure(
+        SECRET_KEY="only for measuring",
+        ALLOWED_HOSTS=["127.0.0.1"],
+        ROOT_URLCONF=__name__,
+        CACHES={
+            "default": {
+                "BACKEND": "django.core.cache.backends.redis.RedisCache",
+                "LOCATION": os.environ["BENCH_STORE"],
+            }
+        },
+        INSTALLED_APPS=[
+            "django.contrib.auth",
+            "django.contrib.contenttypes",
+            "django.contrib.sessions",
+            "django.contrib.messages",
+        ],
+        # as `startproject` writes them
+        MIDDLEWARE=[
+            "django.middleware.security.SecurityMiddleware",
+            "django.contrib.sessions.middleware.SessionMiddleware",
+            "django.middleware.common.CommonMiddleware",
+            "django.middleware.csrf.CsrfViewMiddleware",
+            "django.contrib.auth.middleware.AuthenticationMiddleware",
+            "django.contrib.messages.middleware.MessageMiddleware",
+            "django.middleware.clickjacking.XFrameOptionsMiddleware",
+        ],
+    )
+    django.setup()
+
+
+async def table(request: HttpRequest) -> JsonResponse:
+    """The rows from the cache."""
+    value: list[dict[str, Any]] | None = await cache.aget("rows")
+    if value is None:
+        value = rows()
+        await cache.aset("rows", value, timeout=3600)
+    return JsonResponse(value, safe=False)
+
+
+async def slow(request: HttpRequest, name: str) -> JsonResponse:
+    """The rows from the cache, or after half a second."""
+    value: list[dict[str, Any]] | None = await cache.aget(name)
+    if value is None:
+        note(Path(os.environ["BENCH_HOME"]), name)
+        await asyncio.sleep(SLOW_SECONDS)
+        value = rows()
+        await cache.aset(name, value, timeout=3600)
+    return JsonResponse(value, safe=False)
+
+
+urlpatterns = [path("rows", table), path("slow/<str:name>", slow)]
+application = get_asgi_application()

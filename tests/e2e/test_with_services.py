@@ -1,0 +1,113 @@
+"""The whole service on the servers people run in production: PostgreSQL, MariaDB, Redis over TCP, RabbitMQ."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pymysql
+import pytest
+import redis
+from kombu import Connection
+
+from tests.support.service import Service, until
+
+pytestmark = pytest.mark.services
+
+REDIS = "redis://127.0.0.1:6379/13"
+RABBITMQ = "amqp://guest:guest@127.0.0.1:5672//"
+
+
+@pytest.fixture
+def postgresql() -> Iterator[str]:
+    """A database of the test's own; its URL."""
+    name = f"millpond_{os.getpid()}"
+    with psycopg.connect("postgresql://127.0.0.1:5432/postgres", user="postgres", autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name}")
+        yield f"postgresql://postgres@127.0.0.1:5432/{name}"
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def mariadb() -> Iterator[str]:
+    """A database of the test's own; its URL."""
+    name = f"millpond_{os.getpid()}"
+    server = pymysql.connect(host="127.0.0.1", user="root", password="")
+    with server, server.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+        yield f"mysql://root@127.0.0.1:3306/{name}"
+        cursor.execute(f"DROP DATABASE {name}")
+
+
+@pytest.fixture
+def namespace() -> Iterator[str]:
+    """A prefix in the shared Redis that is empty again afterwards."""
+    name = f"test-{uuid4().hex[:8]}"
+    yield name
+    with redis.Redis.from_url(REDIS) as client:
+        for key in client.scan_iter(f"*{{{name}}}*"):
+            client.delete(key)
+
+
+def works(service: Service) -> None:
+    """A value is computed by a worker, a user can be made, an action runs, a second scheduler tick comes."""
+    text = uuid4().hex[:12]
+    answer = service.get(f"/api/v1/resources/test.echo?text={text}", Prefer="wait=20")
+    assert (answer.status_code, answer.json()["text"]) == (200, text)
+    service.command("shell", "-c", "from django.contrib.auth.models import User; User.objects.create_user('alice')")
+    token = service.command("token", "create", "alice").strip()
+    mine = service.get("/api/v1/resources/test.mine", Authorization=f"Bearer {token}", Prefer="wait=20")
+    assert mine.json() == {"user": "alice"}
+    failed = service.get(f"/api/v1/resources/test.recovers?name={text}", Prefer="wait=20")
+    assert failed.json() == "well"
+    ticks = service.ledger().count("tick")
+    until(lambda: service.ledger().count("tick") > ticks + 1, "the scheduler fires")
+
+
+def test_postgresql_and_redis(tmp_path: Path, postgresql: str, namespace: str) -> None:
+    """Database in PostgreSQL, store and broker in a Redis over TCP."""
+    service = Service(
+        tmp_path,
+        "--no-demo",
+        MILLPOND_DATABASE_URL=postgresql,
+        MILLPOND_REDIS_URL=REDIS,
+        MILLPOND_NAMESPACE=namespace,
+    ).start()
+    try:
+        works(service)
+    finally:
+        assert service.stop() == 0
+
+
+def test_mariadb_and_rabbitmq(tmp_path: Path, mariadb: str, namespace: str) -> None:
+    """Database in MariaDB, broker RabbitMQ with msgpack messages, store in Redis."""
+    service = Service(
+        tmp_path,
+        "--no-demo",
+        MILLPOND_DATABASE_URL=mariadb,
+        MILLPOND_REDIS_URL=REDIS,
+        MILLPOND_BROKER_URL=RABBITMQ,
+        MILLPOND_SERIALIZER="msgpack",
+        MILLPOND_NAMESPACE=namespace,
+    ).start()
+    try:
+        works(service)
+    finally:
+        assert service.stop() == 0
+        with Connection(RABBITMQ) as broker:
+            broker.default_channel.queue_delete("default")
+
+
+def test_another_redis_as_broker(tmp_path: Path, namespace: str) -> None:
+    """A broker that is a Redis, but not the store: messages go through kombu."""
+    broker = "redis://127.0.0.1:6379/14"
+    service = Service(
+        tmp_path, "--no-demo", MILLPOND_REDIS_URL=REDIS, MILLPOND_BROKER_URL=broker, MILLPOND_NAMESPACE=namespace
+    ).start()
+    try:
+        works(service)
+    finally:
+        assert service.stop() == 0
