@@ -13,6 +13,7 @@ import click
 import asgi_app
 from asgi_app.env import SettingsError, env
 from asgi_app.environment.setting import LOCAL_HOSTS
+from asgi_app.registry import DeclarationError
 from asgi_app.running import lifeline
 
 log = logging.getLogger("asgi_app")
@@ -167,7 +168,7 @@ def main() -> None:
             execute_from_command_line(["millpond", *sys.argv[1:]])
         else:
             cli(prog_name="millpond")
-    except SettingsError as error:
+    except (SettingsError, DeclarationError) as error:
         sys.exit(f"millpond: {error}")
 
 

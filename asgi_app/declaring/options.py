@@ -50,7 +50,12 @@ def number_reasons(**numbers: Any) -> Iterator[str]:
         low, high, unit = RANGES[name]
         kinds = int if name in _WHOLE else int | float
         if not isinstance(value, kinds) or isinstance(value, bool) or not low <= value <= high:
-            yield f"{name} must be {low:g} to {high:g} ({unit}), not {value!r}"
+            yield f"{name} must be {_plain(low)} to {_plain(high)} ({unit}), not {value!r}"
+
+
+def _plain(number: float) -> str:
+    """A bound as a person writes it: no exponent, no needless fraction."""
+    return str(int(number)) if number == int(number) else str(number)
 
 
 def choice_reasons(option: str, value: Any, allowed: tuple[str, ...]) -> Iterator[str]:
