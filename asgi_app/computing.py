@@ -35,11 +35,20 @@ def encode_value(value: Any, *, limit: int) -> bytes:
         payload = msgspec.json.encode(value, enc_hook=_refuse)
     except (TypeError, ValueError, RecursionError, OverflowError) as error:
         raise NotJson(f"the function returned something that is not JSON: {error}") from error
+    if b"\n" in payload:  # from a msgspec.Raw, which is passed on unread; frames and events are cut at newlines
+        return encode_value(_decoded(payload), limit=limit)
     if len(payload) > limit:
         raise ValueTooLarge(
             f"the value has {len(payload) / _MIB:.1f} MiB; the limit is {limit / _MIB:.1f} MiB (MILLPOND_MAX_VALUE)"
         )
     return payload
+
+
+def _decoded(payload: bytes) -> Any:
+    try:
+        return msgspec.json.decode(payload)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise NotJson(f"the function returned raw text that is not JSON: {error}") from error
 
 
 def _refuse(value: Any) -> Any:

@@ -14,23 +14,31 @@ from django.db import DEFAULT_DB_ALIAS, models, transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save
 
 from asgi_app import wiring
+from cache_layer.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-Tags = Iterable[str] | Callable[[Any], Iterable[str]]
+Tags = str | Iterable[str] | Callable[[Any], Iterable[str]]
 
 
 def invalidate_on(model: type[models.Model], *, tags: Tags) -> None:
     """Invalidate `tags` whenever a row of `model` is saved or deleted, or its many-to-many relations change.
 
-    `tags` are names, or a function (instance) -> names.  Django sends no signal for `bulk_create`, `QuerySet.update`
+    `tags` are a name, names, or a function (instance) -> names.  While the store is away the change stays and the
+    invalidation is lost, which is logged: values are then as old as their freshness allows.  Django sends no signal for `bulk_create`, `QuerySet.update`
     and raw SQL: call `invalidate(*tags)` beside those, inside the same transaction.
     """
 
+    if isinstance(tags, str):
+        tags = (tags,)
     names = tags if callable(tags) else tuple(tags)  # an iterator would be empty at the second change
 
     def changed(sender: Any, instance: Any = None, using: str = DEFAULT_DB_ALIAS, **_: Any) -> None:
-        invalidate_after_commit(names(instance) if callable(names) else names, using=using)
+        found = tuple(names(instance) if callable(names) else names)
+        try:
+            invalidate_after_commit(found, using=using)
+        except StoreUnavailable:
+            log.exception("%s was changed, and its tags %s could not be invalidated", model._meta.label, found)
 
     uid = f"millpond:{model._meta.label}:{id(names) if callable(names) else ','.join(sorted(names))}"
     for signal in (post_save, post_delete):

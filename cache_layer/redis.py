@@ -27,7 +27,7 @@ T = TypeVar("T")
 #: Failures in a row that open the breaker, and seconds until one call probes again.
 _BREAKER_FAILURES = 3
 _BREAKER_PAUSE = 0.5
-#: One probe in flight may take this long before another may try.
+#: What says that the store cannot be reached; any other error is an answer of it.
 _UNAVAILABLE = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError, asyncio.TimeoutError)
 
 
@@ -139,6 +139,7 @@ class Store:
                 self._breaker.failed(time.monotonic())
                 raise StoreUnavailable(f"the store did not answer: {type(error).__name__}") from error
             except redis_errors.RedisError as error:
+                self._breaker.succeeded()
                 raise StoreUnavailable(f"the store refused: {error}") from error
             self._breaker.succeeded()
             return result

@@ -35,18 +35,27 @@ class ProgressReport:
         """Report that `done` of `total` units are done.  Raises JobCancelled, or ValueError for a bad number."""
         if self.cancelled:
             raise JobCancelled
-        if not math.isfinite(done) or done < 0:
-            raise ValueError(f"progress: done must be a number of at least 0, got {done!r}")
-        if total is not None and (not math.isfinite(total) or total <= 0):
-            raise ValueError(f"progress: total must be a number above 0, got {total!r}")
+        done = _number("done", done)
+        total = None if total is None else _number("total", total)
         self._done = done = max(done, self._done)
         now = self._clock()
         complete = total is not None and done >= total
         if now - self._sent_at < INTERVAL and not (complete and not self._complete):
             return
         self._sent_at, self._complete = now, self._complete or complete
-        percent = None if total is None else round(min(100.0, 100.0 * done / total), 1)
+        percent = None if total is None else round(min(100.0, 100.0 * done / total), 1) if total else 100.0
         report = {"done": done, "total": total, "percent": percent, "note": str(note)[:NOTE_LENGTH]}
         self._send(json.dumps(report, separators=(",", ":")).encode())
         if self.cancelled:
             raise JobCancelled
+
+
+def _number(name: str, value: float) -> float:
+    """`value` as a number of Python's own (numpy's are none that JSON knows)."""
+    try:
+        number = value if isinstance(value, int) else float(value)
+        if number >= 0 and math.isfinite(number):
+            return number
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"progress: {name} must be a number of at least 0, got {value!r:.100}")

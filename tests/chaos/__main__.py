@@ -111,7 +111,10 @@ async def _round(title: str, fault: Fault, load: Load, crew: Crew, dice: random.
     await asyncio.sleep(dice.uniform(0.0, 1.0))
     load.may_cut = fault.cuts
     books.now(title)
-    await fault.inject(crew, books, dice)
+    try:
+        await fault.inject(crew, books, dice)
+    except LookupError as error:
+        books.blame(str(error))
     over = time.monotonic()
     await asyncio.sleep(CALM)
     try:

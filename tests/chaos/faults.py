@@ -29,8 +29,22 @@ class Crew:
         #: Every process ever seen: at the end none may be left.
         self.seen = {self._root}
 
-    def by_role(self) -> dict[str, list[psutil.Process]]:
-        """All that run now, the oldest first: web, worker, worker child, store, scheduler."""
+    def of(self, role: str) -> list[psutil.Process]:
+        """Those of a role, of which there has to be one.  Raises LookupError."""
+        found = self._by_role().get(role)
+        if not found:
+            raise LookupError(f"there is no {role} to break")
+        return found
+
+    def census(self) -> Counter[str]:
+        """How many there are of each role."""
+        return Counter({role: len(those) for role, those in self._by_role().items()})
+
+    def left(self) -> list[psutil.Process]:
+        """Those ever seen that still run."""
+        return [process for process in self.seen if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+    def _by_role(self) -> dict[str, list[psutil.Process]]:
         found: dict[str, list[psutil.Process]] = {}
         for process in self._root.children(recursive=True):
             try:
@@ -39,15 +53,7 @@ class Crew:
                     found.setdefault(_role(process), []).append(process)
             except psutil.NoSuchProcess:
                 continue
-        return {role: sorted(those, key=psutil.Process.create_time) for role, those in found.items()}
-
-    def census(self) -> Counter[str]:
-        """How many there are of each role."""
-        return Counter({role: len(those) for role, those in self.by_role().items()})
-
-    def left(self) -> list[psutil.Process]:
-        """Those ever seen that still run."""
-        return [process for process in self.seen if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+        return found
 
 
 def _role(process: psutil.Process) -> str:
@@ -72,31 +78,30 @@ class Fault:
 
 
 async def _kill_web(crew: Crew, books: Books, dice: random.Random) -> None:
-    dice.choice(crew.by_role()["web"]).kill()
+    dice.choice(crew.of("web")).kill()
 
 
 async def _kill_worker_child(crew: Crew, books: Books, dice: random.Random) -> None:
-    dice.choice(crew.by_role()["worker child"]).kill()
+    dice.choice(crew.of("worker child")).kill()
 
 
 async def _kill_worker(crew: Crew, books: Books, dice: random.Random) -> None:
-    processes = crew.by_role()
-    for process in (*processes["worker"], *processes["worker child"]):
+    for process in (*crew.of("worker"), *crew.of("worker child")):
         process.kill()
 
 
 async def _kill_store(crew: Crew, books: Books, dice: random.Random) -> None:
-    for process in crew.by_role()["store"]:
+    for process in crew.of("store"):
         process.kill()
     books.stores += 1
 
 
 async def _freeze_store(crew: Crew, books: Books, dice: random.Random) -> None:
-    await _freeze(crew.by_role()["store"], _STORE_SILENCE)
+    await _freeze(crew.of("store"), _STORE_SILENCE)
 
 
 async def _freeze_scheduler(crew: Crew, books: Books, dice: random.Random) -> None:
-    await _freeze(crew.by_role()["scheduler"], _SCHEDULER_SILENCE)
+    await _freeze(crew.of("scheduler"), _SCHEDULER_SILENCE)
 
 
 async def _freeze(processes: list[psutil.Process], seconds: float) -> None:

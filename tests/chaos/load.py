@@ -23,6 +23,8 @@ READERS, WATCHERS = 4, 20
 _PATIENCE = 15.0
 #: Seconds between two writes to one source, and between two tries of an invalidation that was refused.
 _WRITE_EVERY, _TRY_AGAIN = (0.2, 0.8), 0.2
+#: Seconds between two requests of a reader, and how often it takes a new connection, maybe to another web process.
+_READ_EVERY, _MOVES = 0.05, 0.1
 _PREFERENCES: tuple[dict[str, str], ...] = ({}, {"Prefer": "wait=2"}, {"Prefer": "respond-async"})
 
 
@@ -35,7 +37,7 @@ class Load:
         #: Whether connections may be cut at the moment: only a killed web process is a reason.
         self.may_cut = False
         self._authorized = {"Authorization": f"Bearer {token}"}
-        self._client = httpx.AsyncClient(base_url=service.url, timeout=_PATIENCE)
+        self._auditor = self._client()
         names = list(books.written)
         self.watchers = [(names[n % len(names)], Watcher(service.websocket)) for n in range(WATCHERS)]
         self._writing = asyncio.Event()
@@ -59,7 +61,7 @@ class Load:
         ended = await asyncio.gather(*self._tasks, return_exceptions=True)
         for _, watcher in self.watchers:
             await watcher.leave()
-        await self._client.aclose()
+        await self._auditor.aclose()
         for error in ended:
             if isinstance(error, Exception):
                 raise error
@@ -78,20 +80,20 @@ class Load:
         refresh = f"{RESOURCE}/refresh?name={self.dice.choice(list(self.books.written))}"
         for method, path in (("GET", slow), ("POST", refresh)):
             headers = {**self._authorized, "Prefer": "respond-async"}
-            answer = await self._send(method, path, headers)
+            answer = await self._send(self._auditor, method, path, headers)
             if answer is not None and answer.status_code == 202:
                 self.books.accepted(answer.json()["id"])
 
     async def look_at_jobs(self) -> None:
         """Ask for every open job by its own address."""
         for job_id in list(self.books.open_jobs):
-            answer = await self._send("GET", f"/api/v1/jobs/{job_id}", self._authorized)
+            answer = await self._send(self._auditor, "GET", f"/api/v1/jobs/{job_id}", self._authorized)
             if answer is not None and answer.status_code in (200, 404):
                 self.books.job(job_id, answer.json()["status"] if answer.status_code == 200 else None)
 
     async def unsettled(self) -> list[str]:
         """What is not yet as it should be while nobody writes; empty: everybody has the newest value."""
-        ready = await self._send("GET", "/readyz", {})
+        ready = await self._send(self._auditor, "GET", "/readyz", {})
         if ready is None or ready.status_code != 200:
             return [f"/readyz answers {'nothing' if ready is None else ready.text}"]
         found: list[str] = []
@@ -103,7 +105,9 @@ class Load:
         """Who has something else than the source of `name`.  Each answer is asked for on a connection of its own."""
         expected, versions, found = str(self.books.written[name]), set(), []
         for _ in range(3):
-            answer = await self._send("GET", f"{RESOURCE}?name={name}", {"Prefer": "wait=2", "Connection": "close"})
+            answer = await self._send(
+                self._auditor, "GET", f"{RESOURCE}?name={name}", {"Prefer": "wait=2", "Connection": "close"}
+            )
             if answer is None or answer.status_code != 200:
                 return [f"{name} cannot be read: {'cut' if answer is None else answer.text}"]
             versions.add(answer.headers["etag"])
@@ -117,8 +121,16 @@ class Load:
                 found.append(f"{count} watchers of {name} have {value!r} as {version}, HTTP as {sorted(versions)}")
         return found
 
+    def _client(self) -> httpx.AsyncClient:
+        """A user of their own: connections of one pool tend to lead to one web process."""
+        return httpx.AsyncClient(base_url=self.service.url, timeout=_PATIENCE)
+
     async def _write(self, name: str) -> None:
         """Change the source of `name` and invalidate it, again and again."""
+        async with self._client() as client:
+            await self._write_with(client, name)
+
+    async def _write_with(self, client: httpx.AsyncClient, name: str) -> None:
         while True:
             if not self._writing.is_set():
                 self._resting[name].set()
@@ -126,35 +138,42 @@ class Load:
                 self._resting[name].clear()
             number = self.books.written[name] = self.books.written[name] + 1
             put(self.service, name, number)
-            while not await self._invalidate(name):
+            while not await self._invalidate(client, name):
                 await asyncio.sleep(_TRY_AGAIN)
             self.books.floor[name] = number
             self.books.counts["writes"] += 1
             await asyncio.sleep(self.dice.uniform(*_WRITE_EVERY))
 
-    async def _invalidate(self, name: str) -> bool:
-        answer = await self._send("POST", "/api/v1/invalidate", self._authorized, json={"tags": [f"source.{name}"]})
+    async def _invalidate(self, client: httpx.AsyncClient, name: str) -> bool:
+        tags = {"tags": [f"source.{name}"]}
+        answer = await self._send(client, "POST", "/api/v1/invalidate", self._authorized, tags)
         return answer is not None and answer.status_code == 200
 
     async def _read_on(self, number: int) -> None:
         """Read any of the sources, again and again, in any of the ways a client may ask."""
-        while True:
-            name, headers = self.dice.choice(list(self.books.written)), self.dice.choice(_PREFERENCES)
-            floor = self.books.floor[name]
-            answer = await self._send("GET", f"{RESOURCE}?name={name}", headers)
-            if answer is not None and answer.status_code == 200:
-                self.books.counts["reads"] += 1
-                self.books.read(name, answer.json(), floor, f"reader {number}, {_how(answer)}")
-            elif answer is not None and answer.status_code == 202:
-                self.books.accepted(answer.json()["id"])
-            await asyncio.sleep(0.05)
+        async with self._client() as client:
+            while True:
+                await self._read_once(client, number)
+                await asyncio.sleep(_READ_EVERY)
+
+    async def _read_once(self, client: httpx.AsyncClient, number: int) -> None:
+        name, headers = self.dice.choice(list(self.books.written)), dict(self.dice.choice(_PREFERENCES))
+        if self.dice.random() < _MOVES:
+            headers["Connection"] = "close"
+        floor = self.books.floor[name]
+        answer = await self._send(client, "GET", f"{RESOURCE}?name={name}", headers)
+        if answer is not None and answer.status_code == 200:
+            self.books.counts["reads"] += 1
+            self.books.read(name, answer.json(), floor, f"reader {number}, {_how(answer)}")
+        elif answer is not None and answer.status_code == 202:
+            self.books.accepted(answer.json()["id"])
 
     async def _send(
-        self, method: str, path: str, headers: dict[str, str], json: object = None
+        self, client: httpx.AsyncClient, method: str, path: str, headers: dict[str, str], json: object = None
     ) -> httpx.Response | None:
         """One request.  None: the connection was cut.  Anything but an answer, or a 503 with its reason, is wrong."""
         try:
-            answer = await self._client.request(method, path, headers=headers, json=json)
+            answer = await client.request(method, path, headers=headers, json=json)
         except httpx.TimeoutException:
             self.books.blame(f"{method} {path} was not answered within {_PATIENCE:g} s")
             return None

@@ -11,7 +11,7 @@ import psycopg
 import pymysql
 import pytest
 import redis
-from kombu import Connection
+from kombu import Connection, Queue
 
 from tests.support.service import Service, until
 
@@ -98,7 +98,7 @@ def test_mariadb_and_rabbitmq(tmp_path: Path, mariadb: str, namespace: str) -> N
     finally:
         assert service.stop() == 0
         with Connection(RABBITMQ) as broker:
-            broker.default_channel.queue_delete("default")
+            Queue("default", channel=broker.default_channel).delete()
 
 
 def test_another_redis_as_broker(tmp_path: Path, namespace: str) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -100,3 +101,11 @@ def test_a_value_is_bounded() -> None:
         encode_value("ä" * (MIB * 3 // 4), limit=MIB)
     with pytest.raises(ValueTooLarge):
         encode_value("x" * (MIB - 1), limit=MIB)
+
+
+def test_raw_text_is_cut_at_no_newline() -> None:
+    """A msgspec.Raw is passed on as it is, save that it has to fit into one line."""
+    assert encode_value(msgspec.Raw(b'{"a":1}'), limit=MIB) == b'{"a":1}'
+    assert encode_value({"rows": msgspec.Raw(b"[1,\n 2]")}, limit=MIB) == b'{"rows":[1,2]}'
+    with pytest.raises(NotJson):
+        encode_value(msgspec.Raw(b"[1,\n"), limit=MIB)

@@ -92,7 +92,7 @@ def test_only_a_few_reports_a_second_leave(steps: list[tuple[float, float, float
 
 
 @pytest.mark.parametrize(
-    ("done", "total"), [(-1, None), (math.nan, 1), (math.inf, 1), (1, 0), (1, -1), (1, math.nan), (1, math.inf)]
+    ("done", "total"), [(-1, None), (math.nan, 1), (math.inf, 1), (1, -1), (1, math.nan), (1, math.inf)]
 )
 def test_a_bad_number_is_refused(told: Told, done: float, total: float | None) -> None:
     """A mistake in a function is an error where it was made, and nothing of it is told."""
@@ -132,3 +132,9 @@ def test_what_is_learnt_while_sending_stops_it_at_once() -> None:
 def test_a_broad_except_does_not_swallow_a_cancellation() -> None:
     """A function that catches every `Exception` is stopped all the same."""
     assert not issubclass(JobCancelled, Exception)
+
+
+def test_nothing_to_do_is_all_done(told: Told) -> None:
+    """Of an empty list all is done: a total of 0 is no mistake."""
+    told.at(0, 0, 0)
+    assert told.reports[-1]["percent"] == 100.0
