@@ -25,8 +25,8 @@ def invalidate_on(model: type[models.Model], *, tags: Tags) -> None:
     """Invalidate `tags` whenever a row of `model` is saved or deleted, or its many-to-many relations change.
 
     `tags` are a name, names, or a function (instance) -> names.  While the store is away the change stays and the
-    invalidation is lost, which is logged: values are then as old as their freshness allows.  Django sends no signal for `bulk_create`, `QuerySet.update`
-    and raw SQL: call `invalidate(*tags)` beside those, inside the same transaction.
+    invalidation is lost, which is logged: values are then as old as their freshness allows.  Django sends no signal
+    for `bulk_create`, `QuerySet.update` and raw SQL: call `invalidate(*tags)` beside those, in the same transaction.
     """
 
     if isinstance(tags, str):
