@@ -18,11 +18,11 @@ from tests.support.service import Service
 from tests.support.watcher import Watcher
 
 RESOURCE = "/api/v1/resources/test.watched"
-READERS, WATCHERS = 4, 20
+READERS, WATCHERS = 6, 20
 #: Seconds no request may take, whatever is broken: what a reader waits for at the most (2 s), and a busy machine.
 _PATIENCE = 15.0
 #: Seconds between two writes to one source, and between two tries of an invalidation that was refused.
-_WRITE_EVERY, _TRY_AGAIN = (0.2, 0.8), 0.2
+_WRITE_EVERY, _TRY_AGAIN = (0.2, 0.8), 0.05
 #: Seconds between two requests of a reader, and how often it takes a new connection, maybe to another web process.
 _READ_EVERY, _MOVES = 0.05, 0.1
 _PREFERENCES: tuple[dict[str, str], ...] = ({}, {"Prefer": "wait=2"}, {"Prefer": "respond-async"})
