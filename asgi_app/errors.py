@@ -140,6 +140,11 @@ class ComputationTimeout(MillpondError):
     code, status, title, retryable = "computation-timeout", 504, "The computation took longer than its time limit", True
 
 
+def store_away() -> Unavailable:
+    """The store does not answer; worth asking again in two seconds."""
+    return Unavailable("the store cannot be reached", retry_after=2.0, extra={"part": "store"})
+
+
 def failure_of(error: BaseException, *, show_message: bool) -> MillpondError:
     """What users are told about an exception of a declared function.
 

@@ -124,3 +124,15 @@ async def _open_job(text: str, principal: Principal) -> Source:
         raise NotFound("there is no such job")
     await jobs.check_visible(await wiring.node().records.get(job_id), principal)
     return JobSource(job_id, principal)
+
+
+async def refresh_topic(text: str, principal: Principal) -> str:
+    """Compute the value of a topic anew; needs the scope `run`.  The job's id, "" for one computed in this process.
+
+    Raises what `open_topic` raises, Unavailable and TooManyRequests.
+    """
+    access.require_scope(principal, "run")
+    if text.startswith("job:"):
+        raise NotFound("a job cannot be refreshed")
+    resource, params = registry.split_topic(text)
+    return await wiring.node().reader.refresh(resource, params, principal)

@@ -8,34 +8,23 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from asgi_app.doorbell import Doorbell
 from asgi_app.env import Env, env
 from asgi_app.reading import Reader
+from asgi_app.submitting import Submitter
 from cache_layer.cache import Cache
 from cache_layer.feed import Feed
-from cache_layer.records import Bell, Records
+from cache_layer.records import Records
 from cache_layer.redis import Store
 
 T = TypeVar("T")
-
-
-class Doorbell(Protocol):
-    """How a worker is told that there is work; `settings.MILLPOND_DOORBELL` names the maker of one."""
-
-    def bell(self, job_id: str, *, queue: str, priority: int, time_limit: float, countdown: float = 0.0) -> Bell:
-        """The message that makes a worker of `queue` look at the job, in `countdown` seconds at the earliest."""
-
-    async def ring(self, job_id: str, fields: Mapping[str, str]) -> None:
-        """Deliver the message of a job through a broker that is not the store.  Raises Unavailable."""
-
-    async def close(self) -> None:
-        """Let go of the broker; may be called twice."""
 
 
 class Node:
@@ -48,7 +37,8 @@ class Node:
         self.records = Records(self.store, queue_limit=settings_.queue_limit)
         self.feed = Feed(settings_.store_url)
         self.doorbell: Doorbell = import_string(settings.MILLPOND_DOORBELL)(settings_)
-        self.reader = Reader(self.cache, self.records, self.feed, self.doorbell, settings_)
+        self.submitter = Submitter(self.records, self.doorbell, settings_)
+        self.reader = Reader(self.cache, self.feed, self.submitter, settings_)
         self.loop: asyncio.AbstractEventLoop | None = None
         #: This process is leaving: it finishes what it has and wants nothing new.
         self.draining = False

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from asgi_app import reading
+from asgi_app import topics
 from asgi_app.errors import from_problem
 from asgi_app.registry import Principal
 from asgi_app.topics import open_topic
@@ -38,7 +38,7 @@ async def _read(topic: str, principal: Principal) -> bytes:
 
 
 async def _refresh_topic(topic: str, principal: Principal) -> bytes:
-    return msgspec.json.encode({"job": await reading.refresh_topic(topic, principal) or None})
+    return msgspec.json.encode({"job": await topics.refresh_topic(topic, principal) or None})
 
 
 #: Each method with what answers it: (topic, principal) -> JSON text.

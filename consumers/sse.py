@@ -20,7 +20,15 @@ import msgspec
 
 from asgi_app import access
 from asgi_app.env import env
-from asgi_app.errors import BadParameters, MillpondError, NotFound, TooManyRequests, Unauthenticated, Unavailable
+from asgi_app.errors import (
+    BadParameters,
+    MillpondError,
+    NotFound,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+    store_away,
+)
 from asgi_app.topics import Source, open_topic
 from cache_layer.errors import StoreUnavailable
 from cache_layer.position import Position
@@ -62,7 +70,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
             await stream.join([(_shown_as(scope, text, source), source) for text, source in sources])
         await stream.run(receive, head=scope["method"] == "HEAD")
     except (StoreUnavailable, TimeoutError):
-        await _refuse(send, Unavailable("the store cannot be reached", retry_after=2.0), scope)
+        await _refuse(send, store_away(), scope)
     except MillpondError as error:
         await _refuse(send, error, scope)
     finally:

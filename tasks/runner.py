@@ -27,8 +27,8 @@ from asgi_app import jobs, wiring
 from asgi_app.computing import SUPERSEDED, encode_value, problem_bytes
 from asgi_app.env import env
 from asgi_app.errors import ComputationFailed, ComputationTimeout, MillpondError, Unavailable, failure_of
-from asgi_app.reading import DEAD
 from asgi_app.registry import Action, Principal, Resource, registry
+from asgi_app.submitting import DEAD
 from cache_layer.cache import Committed
 from cache_layer.errors import StoreUnavailable
 from cache_layer.keys import Key

@@ -85,7 +85,7 @@ async def fire(node: wiring.Node, what: Action | Resource, due: float) -> None:
     params = what.parse({}, text=False)
     job_id = firing_id(what.name, round(due * 1000))
     if isinstance(what, Action):
-        await node.reader.run(what, params, Principal.public(), job_id=job_id, trusted=True)
+        await node.submitter.action(what, params, Principal.public(), job_id=job_id)
     else:
         await node.reader.refresh(what, params, Principal.public(), job_id=job_id, trusted=True)
 

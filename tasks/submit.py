@@ -38,7 +38,7 @@ def redis_priority(priority: int) -> int:
 
 
 class CeleryDoorbell:
-    """See `asgi_app.wiring.Doorbell`."""
+    """See `asgi_app.doorbell.Doorbell`."""
 
     def __init__(self, settings: Env) -> None:
         self._native = native(settings)

@@ -27,7 +27,8 @@ async def run(request: HttpRequest, principal: Principal, name: str) -> HttpResp
     key = request.headers.get("Idempotency-Key")
     if key is not None and not 0 < len(key) <= _LONGEST_KEY:
         raise BadParameters([{"name": "Idempotency-Key", "reason": f"1 to {_LONGEST_KEY} characters"}])
-    job_id = await wiring.node().reader.run(action, params, principal, idempotency_key=key)
+    await access.check(action, principal, params)
+    job_id = await wiring.node().submitter.action(action, params, principal, idempotency_key=key)
     return await accepted(job_id)
 
 

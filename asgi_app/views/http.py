@@ -21,7 +21,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from asgi_app import access
 from asgi_app.env import env
-from asgi_app.errors import BadParameters, BodyTooLarge, Denied, MillpondError, Unavailable
+from asgi_app.errors import BadParameters, BodyTooLarge, Denied, MillpondError, store_away
 from asgi_app.registry import Principal
 from cache_layer.errors import StoreUnavailable
 
@@ -48,7 +48,7 @@ def api(*methods: str) -> Callable[[View], View]:
             except RequestDataTooBig:
                 return problem(BodyTooLarge(f"the limit is {env().max_body} bytes (MILLPOND_MAX_BODY)"))
             except StoreUnavailable:
-                return problem(Unavailable("the store cannot be reached", retry_after=2.0, extra={"part": "store"}))
+                return problem(store_away())
             except Exception:
                 log.exception("%s %s", request.method, request.path)
                 return problem(MillpondError())

@@ -204,7 +204,7 @@ async def test_rpc_refresh(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
     async def refresh_topic(topic: str, principal: Principal) -> str:
         return f"job of {topic}"
 
-    monkeypatch.setattr("asgi_app.reading.refresh_topic", refresh_topic)
+    monkeypatch.setattr("asgi_app.topics.refresh_topic", refresh_topic)
     peer = await Peer().connected()
     await peer.say({"id": 2, "rpc": {"method": "refresh", "data": {"topic": "a"}}})
     assert await peer.hears() == [{"id": 2, "rpc": {"data": {"job": "job of a"}}}]
