@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 
 from asgi_app import access, jobs, wiring
 from asgi_app.env import env
-from asgi_app.errors import MillpondError, Unavailable
+from asgi_app.errors import MillpondError, Unavailable, store_away
 from asgi_app.reading import Reading
 from asgi_app.registry import Principal, Resource, registry
 from asgi_app.views.http import api, problem, problem_answer, reply, visible_rule
@@ -59,15 +59,31 @@ async def refresh(request: HttpRequest, principal: Principal, name: str) -> Http
     params = resource.parse_query(request.META.get("QUERY_STRING", ""))
     access.require_scope(principal, "run")
     job_id = await wiring.node().reader.refresh(resource, params, principal)
-    return await accepted(job_id)
+    return await accepted(job_id) if job_id else _computed_here(resource, params)
 
 
 async def accepted(job_id: str) -> HttpResponse:
     """202 with the job."""
-    fields = await wiring.node().records.get(job_id) if job_id else None
+    fields = await wiring.node().records.get(job_id)
     if fields is None:
-        return reply({"status": "running", "id": None}, 202, Retry_After=str(_JOB_RETRY))
+        raise store_away()  # it was there a moment ago
     return reply(jobs.public(fields), 202, Location=f"/api/v1/jobs/{job_id}", Retry_After=str(_JOB_RETRY))
+
+
+def _computed_here(resource: Resource, params: Any) -> HttpResponse:
+    """202 for what this very process computes (offload=False): there is no job, only where the value will be."""
+    topic = resource.topic(params)
+    here = f"/api/v1/resources/{topic}"
+    body = {
+        "id": None,
+        "kind": "computation",
+        "name": resource.name,
+        "params": resource.dump(params),
+        "status": "running",
+        "topic": topic,
+        "result_url": here,
+    }
+    return reply(body, 202, Location=here, Retry_After=str(_JOB_RETRY), Millpond_Topic=topic)
 
 
 def describe(resource: Resource) -> dict[str, Any]:
@@ -129,7 +145,7 @@ async def _answer(resource: Resource, params: Any, reading: Reading, known: _Kno
         lacking = {"part": "worker", "queue": resource.queue, "job": reading.job_id}
         return problem(Unavailable("no worker is there to compute it", retry_after=2.0, extra=lacking))
     if reading.job_id is None:
-        return problem(Unavailable("it is still being computed", retry_after=_JOB_RETRY))
+        return _computed_here(resource, params)
     response = await accepted(reading.job_id)
     response["Cache-Status"] = f"millpond; fwd=miss{'; collapsed' if reading.via == 'joined' else ''}"
     response["Millpond-Topic"] = resource.topic(params)

@@ -7,6 +7,8 @@ microseconds.  Nothing is asserted.  A comparison is a module with `measure(home
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each case (5)")
     parser.add_argument("--only", choices=COMPARISONS, help="one comparison, printed and not written to RESULTS.md")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is stopped then, too
     where = machine.describe()
     print(where, flush=True)
     tables = []

@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -31,6 +32,8 @@ NAMES = ("ash", "birch", "cedar", "elm", "fir")
 HEALED_WITHIN, JOBS_WITHIN = 45.0, 45.0
 #: Seconds the service works before a fault and after it.
 CALM = 2.0
+#: Broken promises that are printed.
+_SHOWN = 60
 
 
 def main() -> int:
@@ -41,6 +44,7 @@ def main() -> int:
     parser.add_argument("--seconds-limit", type=float, default=240, help="no round begins after so many seconds (240)")
     parser.add_argument("--only", default="", metavar="TEXT", help="draw only faults whose name contains TEXT")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is stopped then, too
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
     drawn = draw(random.Random(seed), options.rounds, options.only)
     home = Path(tempfile.mkdtemp(prefix="millpond-chaos-"))
@@ -48,6 +52,9 @@ def main() -> int:
     print(f"seed {seed}, {len(drawn)} rounds", flush=True)
     try:
         run(home, books, seed, drawn, options.seconds_limit)
+    except BaseException as error:
+        books.blame(f"the run ended with {error!r}")
+        raise
     finally:
         report(books, home)
     return 1 if books.wrong else 0
@@ -161,8 +168,10 @@ def report(books: Books, home: Path) -> None:
         shutil.rmtree(home, ignore_errors=True)
         return
     print(f"{len(books.wrong)} broken promises; the logs are in {home}")
-    for what, when in books.wrong.items():
+    for what, when in list(books.wrong.items())[:_SHOWN]:
         print(f"  {when}: {what}")
+    if len(books.wrong) > _SHOWN:
+        print(f"  and {len(books.wrong) - _SHOWN} more")
 
 
 if __name__ == "__main__":

@@ -219,6 +219,16 @@ def test_what_is_not_offloaded_is_computed_in_the_web_process(service: Service) 
     assert service.ledger().count(f"here {name}") <= 3
 
 
+def test_what_is_computed_here_has_no_job(service: Service) -> None:
+    """Asked for asynchronously, a value that is not offloaded is promised where it will be."""
+    path = f"{RESOURCES}/test.here?name={unique()}"
+    promised = service.get(path, Prefer="respond-async")
+    assert promised.status_code == 202
+    assert promised.json()["id"] is None
+    assert promised.headers["location"] == promised.json()["result_url"] == path
+    until(lambda: service.get(promised.headers["location"]).status_code == 200, "it is there")
+
+
 def test_a_coroutine_runs_on_the_worker(service: Service) -> None:
     """An `async def` without offload=False is run by a worker's event loop."""
     name = unique()
