@@ -78,6 +78,7 @@ class Reader:
         self._loads: SingleFlight[Submitted] = SingleFlight()
         self._computations: SingleFlight[None] = SingleFlight()
         self._looks: SingleFlight[Reading] = SingleFlight()
+        self._probes: SingleFlight[None] = SingleFlight()
         self._last_known = LastKnown()
         #: When a stale value's refresh was last asked for: not again for each of its readers.
         self._asked: dict[str, float] = {}
@@ -89,7 +90,7 @@ class Reader:
 
     async def stop(self) -> None:
         """End what runs behind; may be called twice."""
-        for flights in (self._looks, self._loads, self._computations):
+        for flights in (self._looks, self._loads, self._computations, self._probes):
             await flights.close()
 
     async def read(
@@ -107,14 +108,14 @@ class Reader:
         With `newer_than` it holds out for a value the holder of that position has not seen.  Raises Denied or
         Unauthenticated (unless `trusted`), Unavailable when the store is away and nothing may be served.
         """
-        question = await self._question(resource, params, principal, trusted)
+        question, arrived = await self._question(resource, params, principal, trusted), time.monotonic()
         try:
             reading = await self._look(question)
             if wait > 0 and not _satisfies(reading, newer_than):
                 reading = await self._wait(question, reading, wait, newer_than)
             return reading
         except StoreUnavailable as error:
-            return self._without_store(question, error)
+            return await self._without_store(question, arrived, error)
 
     async def refresh(
         self,
@@ -262,8 +263,22 @@ class Reader:
 
     # --- without the store
 
-    def _without_store(self, question: Question, error: StoreUnavailable) -> Reading:
+    async def _without_store(self, question: Question, arrived: float, error: StoreUnavailable) -> Reading:
+        """The last value known here, while the store is away; promise 2 holds for it too.
+
+        While the feed's connection stands, no invalidation was missed, and none can succeed on a store that is silent.
+        Without it others may reach the store again before we do, and invalidate: so it is tried once more, by an
+        attempt that began after this reader came.
+        """
         held = self._last_known.get(question.key)
+        if held is None:
+            raise store_away() from error
+        if not self._feed.healthy:
+            try:
+                await self._probes.do("store", self._cache.store.ping, since=arrived)
+                return await self._look(question)
+            except StoreUnavailable:
+                held = self._last_known.get(question.key)
         if held is None:
             raise store_away() from error
         entry, age = held

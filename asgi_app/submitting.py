@@ -12,17 +12,13 @@ from typing import Any
 
 from asgi_app.doorbell import Doorbell
 from asgi_app.env import Env
-from asgi_app.errors import ComputationFailed, IdempotencyMismatch, TooManyRequests, Unavailable, store_away
+from asgi_app.errors import IdempotencyMismatch, TooManyRequests, Unavailable, store_away
 from asgi_app.jobs import dump_principal, new_job_id
 from asgi_app.registry import Action, Principal, Resource
 from cache_layer.errors import StoreUnavailable
 from cache_layer.keys import Key, digest
 from cache_layer.records import Bell, Records, Submitted
 
-#: What a job is told whose worker died again and again.
-DEAD = json.dumps(
-    ComputationFailed("its worker died three times; the job is dead", extra={"reason": "dead"}).problem()
-).encode()
 #: Seconds a client should wait before it asks again when the queue is full.
 _RETRY_AFTER = 2.0
 #: Milliseconds an Idempotency-Key is remembered.
@@ -66,7 +62,6 @@ class Submitter:
             bell=self._bell(job_id, resource),
             fields=_fields(job_id, "computation", resource, question.params, asker, topic=key.topic),
             seen=seen,
-            dead_problem=DEAD,
             force=force,
             asker=question.principal.user_id or "",
             key_rate=0 if question.trusted else self._env.key_rate,

@@ -21,6 +21,8 @@ from cache_layer.redis import Arg, Store
 _TAG_TTL = 7 * 24 * 3_600_000
 #: Milliseconds a topic keeps its epoch and offset after its last entry at least.
 _VERSION_TTL = 3_600_000
+#: Milliseconds after which a waiting job is rung for again.
+RING_AGAIN = 20_000
 #: How often an invalidated computation starts over before it fails.
 MAX_RERUNS = 5
 #: Milliseconds a finished job of a computation can be looked at.
@@ -161,7 +163,8 @@ class Cache:
         names, policy = self.names, key.policy
         lease = names.lease(key)
         job = names.job(job_id) if job_id else lease
-        keys = [names.entry(key), names.version(key), names.failure(key), lease, job, *names.tags(key)]
+        live = names.live()
+        keys = [names.entry(key), names.version(key), names.failure(key), lease, job, live, *names.tags(key)]
         tail = encode_tail(
             fresh=policy.jittered_fresh(luck),
             life=policy.life,
@@ -185,6 +188,7 @@ class Cache:
             TRAVEL_LIMIT,
             COMPUTATION_TTL,
             MAX_RERUNS,
+            RING_AGAIN,
             *tag_versions,
         ]
         what, epoch, offset, ring = await self.store.script("commit", keys, args)

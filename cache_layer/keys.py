@@ -64,6 +64,10 @@ class Names:
     def job(self, job_id: str) -> str:
         return f"j:{{{self._ns}}}:{job_id}"
 
+    def live(self) -> str:
+        """Ids of jobs that are not over, by when somebody should see after them."""
+        return f"j:{{{self._ns}}}:live"
+
     def idempotency(self, digest_: str) -> str:
         """Which job a client's Idempotency-Key stands for."""
         return f"k:{{{self._ns}}}:{digest_}"

@@ -6,12 +6,13 @@ Invariant: a terminal status never changes, and only the attempt whose fence is 
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from cache_layer.cache import COMPUTATION_TTL, fresh_epoch, tag_ttl, version_ttl
+from cache_layer.cache import COMPUTATION_TTL, RING_AGAIN, fresh_epoch, tag_ttl, version_ttl
 from cache_layer.codec import TAG_VERSION
 from cache_layer.keys import Key
 from cache_layer.position import Position
@@ -23,10 +24,21 @@ LEASE = 15.0
 LIVE_TTL = 24 * 3_600_000
 #: Milliseconds a finished action can be looked at.
 ACTION_TTL = 24 * 3_600_000
-#: Milliseconds after which a waiting job that somebody asks for is rung again.
-_RING_AGAIN = 20_000
+#: The same as `RING_AGAIN` where the queue cannot be looked into.
+_RING_AGAIN_ELSEWHERE = 300_000
 #: Crashes of its worker after which a job is dead.
 MAX_CRASHES = 3
+#: What a job is told whose workers died again and again (RFC 9457).
+DEAD = json.dumps(
+    {
+        "type": "computation-failed",
+        "title": "The computation failed",
+        "status": 502,
+        "detail": f"its worker died {MAX_CRASHES} times; the job is dead",
+        "reason": "dead",
+        "retryable": True,
+    }
+).encode()
 
 _ANSWERS: tuple[Literal["lost"], Literal["on"], Literal["cancel"]] = ("lost", "on", "cancel")
 
@@ -62,9 +74,18 @@ class Submitted:
 class Claim:
     """The answer to a claim."""
 
-    what: Literal["claimed", "gone", "over", "duplicate", "superseded", "dead"]
+    what: Literal["claimed", "gone", "over", "duplicate", "superseded", "silent"]
     fence: int
     tag_versions: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Woken:
+    """What seeing after a job came to."""
+
+    what: Literal["gone", "over", "well", "rung", "requeued", "dead"]
+    #: The caller must ring (the broker is elsewhere).
+    ring: bool
 
 
 class Records:
@@ -83,7 +104,6 @@ class Records:
         bell: Bell,
         fields: Fields,
         seen: bytes,
-        dead_problem: bytes,
         force: bool,
         asker: str = "",
         key_rate: int = 0,
@@ -91,8 +111,8 @@ class Records:
         """Join the live computation of `key` or create one with `job_id`, and ring.  One round trip; safe to repeat.
 
         `seen` is the nonce of the entry the caller judged too old; `force` computes although a value is there.  Of keys
-        nobody has asked for lately, `asker` may bring `key_rate` a minute (0: any number).
-        Raises StoreUnavailable.
+        nobody has asked for lately, `asker` may bring `key_rate` a minute (0: any number).  A job that is joined and
+        has lost its worker or its message is set going again.  Raises StoreUnavailable.
         """
         names = self.names
         keys = [
@@ -103,8 +123,15 @@ class Records:
             names.job(job_id),
             names.role(f"worker:{bell.queue}"),
             names.new_keys(asker),
+            names.live(),
             *bell.lists,
         ]
+        places: Fields = {
+            "lease": names.lease(key),
+            "failure": names.failure(key),
+            "channel": names.channel(key),
+            "error_ttl": max(1, round(key.policy.error_ttl * 1000)),
+        }
         args: list[Arg] = [
             seen,
             job_id,
@@ -112,40 +139,65 @@ class Records:
             version_ttl(key),
             LIVE_TTL,
             self._queue_limit,
-            bell.message,
             int(force),
             names.job(""),
-            names.job_channel(""),
-            _RING_AGAIN,
-            MAX_CRASHES,
-            dead_problem,
-            max(1, round(key.policy.error_ttl * 1000)),
-            names.channel(key),
+            ring_again(bell),
             key_rate,
-            *_flat({**fields, "lease": names.lease(key)}),
+            bell.message,
+            *_flat({**fields, **places}),
         ]
         what, job, epoch, offset, alive, ring = await self.store.script("submit", keys, args)
-        return Submitted(
+        submitted = Submitted(
             what=what.decode(),
             job_id=job.decode(),
             position=Position(epoch.decode(), int(offset)),
             alive=bool(alive),
-            ring=bool(ring),
+            ring=ring == 1,
         )
+        return await self._seen_after(submitted, bell) if ring == 2 else submitted
+
+    async def _seen_after(self, joined: Submitted, bell: Bell) -> Submitted:
+        woken = await self.wake(joined.job_id, bell)
+        return replace(joined, what="failed" if woken.what == "dead" else "joined", ring=woken.ring)
+
+    async def wake(self, job_id: str, bell: Bell) -> Woken:
+        """See after a live job: ring again if it waits too long, take it from a silent worker, end a deadly one.
+
+        Of `bell` only the lists of the queue matter.  Idempotent; anybody may do it.  Raises StoreUnavailable.
+        """
+        names = self.names
+        args: list[Arg] = [
+            job_id,
+            ring_again(bell),
+            MAX_CRASHES,
+            DEAD,
+            names.job_channel(job_id),
+            COMPUTATION_TTL,
+        ]
+        what, ring = await self.store.script("wake", [names.job(job_id), names.live(), *bell.lists], args)
+        return Woken(what=what.decode(), ring=bool(ring))
+
+    async def overdue(self, most: int = 100) -> list[str]:
+        """Ids of live jobs somebody should see after, the longest overdue first.  Raises StoreUnavailable."""
+        clock = await self.store.command("TIME")
+        now = int(clock[0]) * 1000 + int(clock[1]) // 1000
+        found = await self.store.command("ZRANGE", self.names.live(), "-inf", now, "BYSCORE", "LIMIT", 0, most)
+        return [job_id.decode() for job_id in found]
 
     async def enqueue(self, job_id: str, *, bell: Bell, fields: Fields) -> Submitted:
         """Create the job of an action and ring; an id that exists is joined.  Raises StoreUnavailable."""
-        keys = [self.names.job(job_id), self.names.role(f"worker:{bell.queue}"), *bell.lists]
-        args: list[Arg] = [LIVE_TTL, self._queue_limit, bell.message, *_flat(fields)]
+        names = self.names
+        keys = [names.job(job_id), names.role(f"worker:{bell.queue}"), names.live(), *bell.lists]
+        args: list[Arg] = [LIVE_TTL, self._queue_limit, bell.message, job_id, ring_again(bell), *_flat(fields)]
         what, alive, ring = await self.store.script("enqueue", keys, args)
         position = Position(job_epoch(job_id), 1)
         return Submitted(what=what.decode(), job_id=job_id, position=position, alive=bool(alive), ring=bool(ring))
 
-    async def claim(self, job_id: str, key: Key | None, *, worker: str, dead_problem: bytes) -> Claim:
+    async def claim(self, job_id: str, key: Key | None, *, worker: str) -> Claim:
         """Take a job for `LEASE` seconds, capturing the tag versions of its key.  Raises StoreUnavailable."""
         names = self.names
         job = names.job(job_id)
-        keys = [job, names.lease(key), *names.tags(key)] if key else [job, job]
+        keys = [job, names.live(), names.lease(key), *names.tags(key)] if key else [job, names.live(), job]
         fresh = [secrets.token_bytes(TAG_VERSION) for _ in (key.tags if key else ())]
         args: list[Arg] = [
             job_id,
@@ -154,8 +206,6 @@ class Records:
             tag_ttl(key) if key else 0,
             names.job_channel(job_id),
             int(key is not None),
-            MAX_CRASHES,
-            dead_problem,
             *fresh,
         ]
         what, *rest = await self.store.script("claim", keys, args)
@@ -168,8 +218,8 @@ class Records:
         """Prolong an attempt's lease, and tell its progress.  Raises StoreUnavailable."""
         names = self.names
         channel = names.channel(key) if key else ""
-        args: list[Arg] = [fence, round(LEASE * 1000), progress, names.job_channel(job_id), channel, signal]
-        answer: int = await self.store.script("beat", [names.job(job_id)], args)
+        args: list[Arg] = [fence, round(LEASE * 1000), progress, names.job_channel(job_id), channel, signal, job_id]
+        answer: int = await self.store.script("beat", [names.job(job_id), names.live()], args)
         return _ANSWERS[answer]
 
     async def end(
@@ -189,7 +239,7 @@ class Records:
         """
         names = self.names
         job = names.job(job_id)
-        keys = [job, names.lease(key), names.failure(key)] if key else [job, job, job]
+        keys = [job, *((names.lease(key), names.failure(key)) if key else (job, job)), names.live()]
         remembered = round(key.policy.error_ttl * 1000) if key and status == "failed" else 0
         args: list[Arg] = [
             fence,
@@ -203,6 +253,7 @@ class Records:
             round(due * 1000),
             message,
             int(key is not None),
+            RING_AGAIN,
         ]
         done, ring = await self.store.script("end", keys, args)
         return bool(done), bool(ring)
@@ -211,7 +262,7 @@ class Records:
         """Ask for a job's end; the status it had, "" when there is none.  Raises StoreUnavailable."""
         names = self.names
         args: list[Arg] = [job_id, names.job_channel(job_id), COMPUTATION_TTL]
-        answer: bytes = await self.store.script("cancel", [names.job(job_id)], args)
+        answer: bytes = await self.store.script("cancel", [names.job(job_id), names.live()], args)
         return answer.decode()
 
     async def get(self, job_id: str) -> dict[str, str] | None:
@@ -224,6 +275,11 @@ class Records:
         """Which roles have shown a sign of life.  Raises StoreUnavailable."""
         values = await self.store.command("MGET", *(self.names.role(role) for role in roles))
         return {role: value is not None for role, value in zip(roles, values, strict=True)}
+
+
+def ring_again(bell: Bell) -> int:
+    """Milliseconds a job may wait before its message counts as lost."""
+    return RING_AGAIN if bell.lists else _RING_AGAIN_ELSEWHERE
 
 
 def job_epoch(job_id: str) -> str:

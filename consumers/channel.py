@@ -62,7 +62,7 @@ class Holder(Protocol):
 class Subscription:
     """One name under which one holder follows a channel, and how far it has been told."""
 
-    __slots__ = ("channel", "heard", "holder", "name", "sent", "source")
+    __slots__ = ("channel", "epoch", "heard", "holder", "name", "sent", "source")
 
     def __init__(self, channel: Channel, source: Source, holder: Holder, name: str) -> None:
         self.channel = channel
@@ -75,6 +75,8 @@ class Subscription:
         self.sent: Position | None = None
         #: Order of the last event handed out.
         self.heard = 0
+        #: The epoch the holder was told, where its door tells it only once; "" where it tells it with each value.
+        self.epoch = ""
 
     def take_value(self) -> News | None:
         """The newest value, handed out hereby; signals stay for `catch_up`."""

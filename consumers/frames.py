@@ -44,6 +44,7 @@ class Unsubscribes:
     """Codes of unsubscribe pushes."""
 
     SERVER = Code(2000, "server unsubscribe", False)
+    INSUFFICIENT_STATE = Code(2500, "insufficient state", True)
 
 
 class Closes:

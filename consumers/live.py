@@ -71,7 +71,7 @@ class LiveConsumer(AsyncConsumer):
         self._principal = Principal.public()
         self._subject: str | None = None
         self._subscriptions: dict[str, Subscription] = {}
-        self._writer = Writer(self._write, _render, glue="\n", stalled=self._stalled, failed=self._give_up)
+        self._writer = Writer(self._write, self._render, glue="\n", stalled=self._stalled, failed=self._give_up)
         self.touch = self._writer.touch
         self._session = Session(
             client=str(uuid.uuid4()), version=_VERSION, limits=_limits(), now=time.monotonic(), luck=random.random()
@@ -132,10 +132,21 @@ class LiveConsumer(AsyncConsumer):
 
     def expel(self, subscription: Subscription, error: Exception) -> None:
         """The hub ended a subscription (`channel.Holder`)."""
-        self._writer.forget(subscription)
+        self._unsubscribe(subscription, frames.Unsubscribes.SERVER)
+
+    def _unsubscribe(self, subscription: Subscription, code: Code) -> None:
         if self._subscriptions.get(subscription.name) is subscription:
-            del self._subscriptions[subscription.name]
-            self._do(self._session.expelled(subscription.name, frames.Unsubscribes.SERVER))
+            self._leave(subscription.name)
+            self._do(self._session.expelled(subscription.name, code))
+
+    def _render(self, subscription: Subscription, news: News) -> str | None:
+        """The frame for news.  A value of another epoch than the client was told is none of its history: the client is
+        told so, and subscribes anew by itself (a push of a value cannot carry an epoch that all clients read)."""
+        if news.position is not None and news.position.epoch != subscription.epoch:
+            lost = frames.Unsubscribes.INSUFFICIENT_STATE
+            asyncio.get_running_loop().call_soon(self._unsubscribe, subscription, lost)
+            return None
+        return news.form(_push, subscription.name)
 
     # Session -> everything
 
@@ -233,9 +244,10 @@ class LiveConsumer(AsyncConsumer):
             self._do(self._session.subscribe_failed(channel, *refusal(error)))
             return
         # No await from here to the reply: it is written before anything that is published later.
-        value = subscription.take_value()
+        held = _held(subscription, subscription.take_value())
+        subscription.epoch = held.position.epoch
         self._subscriptions[channel] = subscription
-        self._do(self._session.subscribed(channel, _held(subscription, value)))
+        self._do(self._session.subscribed(channel, held))
         self._writer.touch(subscription)
 
     def _leave(self, channel: str) -> None:
@@ -320,10 +332,6 @@ def _held(subscription: Subscription, value: News | None) -> effects.Held:
         age=channel.age(time.monotonic()),
         job=channel.job,
     )
-
-
-def _render(subscription: Subscription, news: News) -> str:
-    return news.form(_push, subscription.name)
 
 
 def _push(name: str, news: News) -> str:

@@ -28,7 +28,6 @@ from asgi_app.computing import SUPERSEDED, encode_value, problem_bytes
 from asgi_app.env import env
 from asgi_app.errors import ComputationFailed, ComputationTimeout, MillpondError, Unavailable, failure_of
 from asgi_app.registry import Action, Principal, Resource, registry
-from asgi_app.submitting import DEAD
 from cache_layer.cache import Committed
 from cache_layer.errors import StoreUnavailable
 from cache_layer.keys import Key
@@ -36,6 +35,7 @@ from cache_layer.records import LEASE, Claim
 from tasks import retry
 from tasks.app import app
 from tasks.progress import JobCancelled, ProgressReport
+from tasks.reaper import see_after
 from tasks.submit import TASK
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,8 @@ def run_job(job_id: str) -> None:
     claim = attempt.claim()
     if claim.what != "claimed":
         log.info("job %s: %s", job_id, claim.what)
+        if claim.what == "silent":
+            _insist(lambda node: see_after(node, job_id))
         return
     attempt.run()
 
@@ -81,7 +83,7 @@ class Attempt:
     def claim(self) -> Claim:
         """Take the job."""
         worker = f"{socket.gethostname()}:{os.getpid()}"
-        self._claim = _insist(lambda node: node.records.claim(self._id, self._key, worker=worker, dead_problem=DEAD))
+        self._claim = _insist(lambda node: node.records.claim(self._id, self._key, worker=worker))
         return self._claim
 
     def run(self) -> None:
@@ -231,7 +233,7 @@ def _refuse(job_id: str, fields: Mapping[str, str], error: MillpondError) -> Non
     """End a job that cannot be run with the code of this worker."""
 
     async def refuse(node: wiring.Node) -> None:
-        claim = await node.records.claim(job_id, None, worker="refused", dead_problem=DEAD)
+        claim = await node.records.claim(job_id, None, worker="refused")
         if claim.what == "claimed":
             await node.records.end(job_id, claim.fence, "failed", key=None, problem=problem_bytes(error))
 

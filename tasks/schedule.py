@@ -24,6 +24,7 @@ from asgi_app.registry import Action, Principal, Registry, Resource, registry
 from cache_layer.errors import StoreUnavailable
 from tasks.app import app
 from tasks.heartbeat import EVERY, LIFE
+from tasks.reaper import keep_reaping
 
 log = logging.getLogger(__name__)
 
@@ -123,15 +124,16 @@ async def serve(stopped: asyncio.Event) -> None:
     node = await wiring.start_node()
     scheduled = entries(registry, time.time())
     log.info("%d entries: %s", len(scheduled), ", ".join(entry.what.name for entry in scheduled))
-    life = asyncio.get_running_loop().create_task(_show_life(node))
+    behind = [asyncio.ensure_future(_show_life(node)), asyncio.ensure_future(keep_reaping(node))]
     try:
         while not stopped.is_set():
             await tick(node, scheduled, time.time())
             nearest = min((entry.due for entry in scheduled), default=time.time() + 1.0)
             await _sleep(stopped, min(1.0, max(0.01, nearest - time.time())))
     finally:
-        life.cancel()
-        await asyncio.gather(life, return_exceptions=True)
+        for task in behind:
+            task.cancel()
+        await asyncio.gather(*behind, return_exceptions=True)
         await wiring.stop_node()
 
 

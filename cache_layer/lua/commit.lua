@@ -1,9 +1,10 @@
 -- Store a computed value, give it its version, finish its job and tell everyone: all or nothing.
--- KEYS 1 entry  2 version  3 failure  4 lease  5 job (of a value computed in place: the lease again)  6.. tags
+-- KEYS 1 entry  2 version  3 failure  4 lease  5 job (of a value computed in place: the lease again)
+--      6 index of live jobs  7.. tags
 -- ARGV 1 holder of the lease: job id or token  2 fence ("" no job)  3 nonce  4 epoch if there is none
 --      5 version ttl ms  6 life ms  7 digest of the payload  8 tail of the header  9 payload  10 value channel
 --      11 job channel  12 travel limit, bytes  13 ttl of a finished job, ms  14 reruns at the most
---      15.. the tag versions captured before the computation
+--      15 ms after which a waiting job is rung again  16.. the tag versions captured before the computation
 -- Returns {what, epoch, offset, ring}.  what: stored; revoked: the lease is somebody else's, or this attempt is over;
 --      superseded: data it was computed from was invalidated meanwhile.  A superseded job waits again (its caller
 --      rings where ring is 1) until its reruns are used up (ring -1: the caller must fail it).
@@ -23,15 +24,18 @@ if redis.call('GET', KEYS[4]) ~= ARGV[1] then
   if job then
     redis.call('HSET', KEYS[5], 'status', 'cancelled', 'finished_at', now)
     redis.call('HDEL', KEYS[5], 'message')
+    redis.call('PEXPIRE', KEYS[5], ARGV[13])
+    redis.call('ZREM', KEYS[6], ARGV[1])
     tell()
   end
   return {'revoked', '', '0', 0}
 end
-for i = 6, #KEYS do
+for i = 7, #KEYS do
   if redis.call('GET', KEYS[i]) ~= ARGV[9 + i] then
     if not job then redis.call('UNLINK', KEYS[4]) return {'superseded', '', '0', 0} end
     if redis.call('HINCRBY', KEYS[5], 'reruns', 1) > tonumber(ARGV[14]) then return {'superseded', '', '0', -1} end
     redis.call('HSET', KEYS[5], 'status', 'queued', 'rung_at', now)
+    redis.call('ZADD', KEYS[6], now + tonumber(ARGV[15]), ARGV[1])
     local bell = redis.call('HMGET', KEYS[5], 'list', 'message')
     if bell[1] ~= '' then redis.call('LPUSH', bell[1], bell[2]) end
     tell()
@@ -51,6 +55,7 @@ if job then
   redis.call('HSET', KEYS[5], 'status', 'succeeded', 'finished_at', now)
   redis.call('HDEL', KEYS[5], 'message', 'error')
   redis.call('PEXPIRE', KEYS[5], ARGV[13])
+  redis.call('ZREM', KEYS[6], ARGV[1])
   tell()
 end
 redis.call('PUBLISH', ARGV[10], #ARGV[9] <= tonumber(ARGV[12]) and 'V' .. entry or 'C')

@@ -1,20 +1,24 @@
 -- Create the job of an action and ring the doorbell; the same id twice is one job.
--- KEYS 1 job  2 sign of life of the queue's workers  3.. broker lists of the queue, the one to ring first
--- ARGV 1 job ttl ms  2 queue limit  3 message  4.. fields of the job, alternating with values
+-- KEYS 1 job  2 sign of life of the queue's workers  3 index of live jobs  4.. broker lists of the queue, the one to ring
+--      first
+-- ARGV 1 job ttl ms  2 queue limit  3 message  4 job id  5 ms after which a waiting job is rung again
+--      6.. fields of the job, alternating with values
 -- Returns {what, workers alive, ring}.  what: joined (it exists), created, full.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local alive = redis.call('EXISTS', KEYS[2])
-local native = #KEYS > 2
+local native = #KEYS > 3
 if redis.call('EXISTS', KEYS[1]) == 1 then return {'joined', alive, 0} end
 if native then
   local waiting = 0
-  for i = 3, #KEYS do waiting = waiting + redis.call('LLEN', KEYS[i]) end
+  for i = 4, #KEYS do waiting = waiting + redis.call('LLEN', KEYS[i]) end
   if waiting >= tonumber(ARGV[2]) then return {'full', alive, 0} end
 end
-local list = native and KEYS[3] or ''
+local list = native and KEYS[4] or ''
 redis.call('HSET', KEYS[1], 'status', 'queued', 'version', 1, 'fence', 0, 'crashes', 0, 'reruns', 0,
-  'created_at', now, 'rung_at', now, 'list', list, 'message', ARGV[3], unpack(ARGV, 4))
+  'created_at', now, 'rung_at', now, 'list', list, 'message', ARGV[3], unpack(ARGV, 6))
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
+redis.call('ZADD', KEYS[3], now + tonumber(ARGV[5]), ARGV[4])
+redis.call('PEXPIRE', KEYS[3], ARGV[1])
 if native then redis.call('LPUSH', list, ARGV[3]) end
 return {'created', alive, native and 0 or 1}

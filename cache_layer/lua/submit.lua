@@ -1,20 +1,19 @@
 -- Join the live computation of a key, or create one and ring the doorbell.
 -- KEYS 1 entry  2 version  3 failure  4 lease  5 new job  6 sign of life of the queue's workers
---      7 new keys of the principal this minute  8.. broker lists of the queue, the one to ring first (none: the broker is
---      elsewhere and the caller rings)
+--      7 new keys of the principal this minute  8 index of live jobs  9.. broker lists of the queue, the one to ring
+--      first (none: the broker is elsewhere and the caller rings)
 -- ARGV 1 nonce of the entry the caller saw ("" none)  2 job id  3 epoch if there is none  4 version ttl ms
---      5 job ttl ms  6 queue limit  7 message  8 "1": compute although a value or a failure is there
---      9 prefix of job keys  10 prefix of job channels  11 ms after which a waiting job is rung again
---      12 crashes after which a job is dead  13 problem of a dead job  14 failure ttl ms  15 value channel
---      16 new keys a minute (0: any number)  17.. fields of the new job, alternating with values
+--      5 job ttl ms  6 queue limit  7 "1": compute although a value or a failure is there  8 prefix of job keys
+--      9 ms after which a waiting job is rung again  10 new keys a minute (0: any number)  11 message
+--      12.. fields of the new job, alternating with values
 -- Returns {what, job id, epoch, offset, workers alive, ring}.  what: hit (read again), failed (read again), joined,
---      created, full, quota.  ring 1: the caller must ring for this job.
--- A job whose worker went silent, or whose message was lost, is found and rung here by the next one who asks.
+--      created, full, quota.  ring 1: the caller must ring for this job; 2: it must see after it (wake.lua), because its
+--      worker went silent or its message was lost.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local forced = ARGV[8] == '1'
+local forced = ARGV[7] == '1'
 local alive = redis.call('EXISTS', KEYS[6])
-local native = #KEYS > 7
+local native = #KEYS > 8
 
 local version = redis.call('HMGET', KEYS[2], 'e', 'o')
 local new = not version[1]
@@ -24,12 +23,6 @@ local function answer(what, job, ring)
   if new then redis.call('HSET', KEYS[2], 'e', ARGV[3], 'o', '0') end
   redis.call('PEXPIRE', KEYS[2], ARGV[4])
   return {what, job, version[1], version[2], alive, ring or 0}
-end
-local function ring(job_key)
-  if not native then return 1 end
-  local bell = redis.call('HMGET', job_key, 'list', 'message')
-  redis.call('LPUSH', bell[1], bell[2])
-  return 0
 end
 
 if redis.call('EXISTS', KEYS[5]) == 1 then return answer('joined', ARGV[2]) end
@@ -41,49 +34,30 @@ end
 
 local holder = redis.call('GET', KEYS[4])
 if holder then
-  local job = ARGV[9] .. holder
-  local was = redis.call('HMGET', job, 'status', 'lease_until', 'rung_at', 'crashes')
+  local was = redis.call('HMGET', ARGV[8] .. holder, 'status', 'lease_until', 'rung_at')
   if was[1] == 'queued' or was[1] == 'retrying' then
-    local again = 0
-    if now - tonumber(was[3]) > tonumber(ARGV[11]) then
-      redis.call('HSET', job, 'rung_at', now)
-      again = ring(job)
-    end
-    return answer('joined', holder, again)
+    return answer('joined', holder, now - tonumber(was[3]) > tonumber(ARGV[9]) and 2 or 0)
   elseif was[1] == 'running' then
-    if now <= tonumber(was[2]) then return answer('joined', holder) end
-    local crashes = tonumber(was[4]) + 1
-    redis.call('HINCRBY', job, 'version', 1)
-    if crashes < tonumber(ARGV[12]) then
-      redis.call('HSET', job, 'status', 'queued', 'crashes', crashes, 'rung_at', now)
-      local again = ring(job)
-      redis.call('PUBLISH', ARGV[10] .. holder, 'C')
-      return answer('joined', holder, again)
-    end
-    redis.call('HSET', job, 'status', 'dead', 'crashes', crashes, 'finished_at', now, 'error', ARGV[13])
-    redis.call('HDEL', job, 'message')
-    redis.call('UNLINK', KEYS[4])
-    redis.call('SET', KEYS[3], ARGV[13], 'PX', ARGV[14])
-    redis.call('PUBLISH', ARGV[10] .. holder, 'C')
-    redis.call('PUBLISH', ARGV[15], 'E' .. ARGV[13])
-    return answer('failed', holder)
+    return answer('joined', holder, now > tonumber(was[2]) and 2 or 0)
   end
 end
 
 if native then
   local waiting = 0
-  for i = 8, #KEYS do waiting = waiting + redis.call('LLEN', KEYS[i]) end
+  for i = 9, #KEYS do waiting = waiting + redis.call('LLEN', KEYS[i]) end
   if waiting >= tonumber(ARGV[6]) then return refuse('full') end
 end
-if new and ARGV[16] ~= '0' then
+if new and ARGV[10] ~= '0' then
   local asked = redis.call('INCR', KEYS[7])
   if asked == 1 then redis.call('PEXPIRE', KEYS[7], 60000) end
-  if asked > tonumber(ARGV[16]) then return refuse('quota') end
+  if asked > tonumber(ARGV[10]) then return refuse('quota') end
 end
-local list = native and KEYS[8] or ''
+local list = native and KEYS[9] or ''
 redis.call('HSET', KEYS[5], 'status', 'queued', 'version', 1, 'fence', 0, 'crashes', 0, 'reruns', 0,
-  'created_at', now, 'rung_at', now, 'list', list, 'message', ARGV[7], unpack(ARGV, 17))
+  'created_at', now, 'rung_at', now, 'list', list, 'message', ARGV[11], unpack(ARGV, 12))
 redis.call('PEXPIRE', KEYS[5], ARGV[5])
 redis.call('SET', KEYS[4], ARGV[2], 'PX', ARGV[5])
-if native then redis.call('LPUSH', list, ARGV[7]) end
+redis.call('ZADD', KEYS[8], now + tonumber(ARGV[9]), ARGV[2])
+redis.call('PEXPIRE', KEYS[8], ARGV[5])
+if native then redis.call('LPUSH', list, ARGV[11]) end
 return answer('created', ARGV[2], native and 0 or 1)

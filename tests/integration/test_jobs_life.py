@@ -15,7 +15,7 @@ from cache_layer.records import Bell, Records, Submitted
 from cache_layer.redis import Store
 from tests.support.keys import key
 
-DEAD = b'{"type":"dead"}'
+PROBLEM = b'{"type":"problem"}'
 
 
 class Desk:
@@ -33,11 +33,11 @@ class Desk:
     async def submit(self, what: Key, job_id: str, *, seen: bytes = b"", force: bool = False) -> Submitted:
         fields = {"id": job_id, "kind": "computation"}
         return await self.records.submit(
-            what, job_id=job_id, bell=self.bell(job_id), fields=fields, seen=seen, dead_problem=DEAD, force=force
+            what, job_id=job_id, bell=self.bell(job_id), fields=fields, seen=seen, force=force
         )
 
     async def claim(self, job_id: str, what: Key | None) -> records_module.Claim:
-        return await self.records.claim(job_id, what, worker="w", dead_problem=DEAD)
+        return await self.records.claim(job_id, what, worker="w")
 
     async def commit(self, what: Key, job_id: str, claim: records_module.Claim, payload: bytes = b"1") -> Committed:
         return await self.cache.commit(
@@ -109,11 +109,13 @@ async def test_a_zombie_cannot_write(desk: Desk) -> None:
     await desk.submit(what, "a")
     zombie = await desk.claim("a", what)
     await desk.silence("a")
+    assert (await desk.claim("a", what)).what == "silent"
+    assert (await desk.records.wake("a", desk.bell("a"))).what == "requeued"
     heir = await desk.claim("a", what)
     assert heir.fence == zombie.fence + 1
     assert (await desk.commit(what, "a", zombie)).what == "revoked"
     assert await desk.records.beat("a", zombie.fence, progress=b"{}") == "lost"
-    assert await desk.records.end("a", zombie.fence, "failed", key=what, problem=DEAD) == (False, False)
+    assert await desk.records.end("a", zombie.fence, "failed", key=what, problem=PROBLEM) == (False, False)
     assert (await desk.commit(what, "a", heir)).what == "stored"
 
 
@@ -126,11 +128,12 @@ async def test_a_silent_worker_is_noticed_by_the_next_who_asks(desk: Desk) -> No
         await desk.silence("a")
         assert (await desk.submit(what, "b")).job_id == "a"
         assert await desk.waiting() == crash + 1
+        assert await desk.status("a") == "queued"
     await desk.claim("a", what)
     await desk.silence("a")
     assert (await desk.submit(what, "b")).what == "failed"
     assert await desk.status("a") == "dead"
-    assert (await desk.cache.lookup(what)).failure == DEAD
+    assert (await desk.cache.lookup(what)).failure == records_module.DEAD
 
 
 async def test_a_lost_message_is_rung_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +146,33 @@ async def test_a_lost_message_is_rung_again(desk: Desk, monkeypatch: pytest.Monk
     await desk.store.command("HSET", desk.store.names.job("a"), "rung_at", 1)
     assert (await desk.submit(what, "c")).job_id == "a"
     assert await desk.waiting() == 1
+
+
+async def test_a_long_queue_is_no_lost_message(desk: Desk) -> None:
+    """While other messages wait, a job that waits long is not rung again: its own may be among them."""
+    await desk.submit(key("other"), "other")
+    what = key()
+    await desk.submit(what, "a")
+    await desk.store.command("HSET", desk.store.names.job("a"), "rung_at", 1)
+    assert (await desk.records.wake("a", desk.bell("a"))).what == "well"
+    assert await desk.waiting() == 2
+
+
+async def test_lost_jobs_are_found_without_anybody_asking(desk: Desk) -> None:
+    """The index of live jobs names those whose worker went silent; what is over is not in it."""
+    what = key()
+    await desk.submit(what, "a")
+    await desk.claim("a", what)
+    assert await desk.records.overdue() == []
+    await desk.silence("a")
+    await desk.store.command("ZADD", desk.store.names.live(), 1, "a", 1, "never")
+    assert await desk.records.overdue() == ["a", "never"]
+    assert (await desk.records.wake("a", desk.bell("a"))).what == "requeued"
+    assert (await desk.records.wake("never", desk.bell("never"))).what == "gone"
+    assert await desk.records.overdue() == []
+    claim = await desk.claim("a", what)
+    await desk.commit(what, "a", claim)
+    assert await desk.store.command("ZCARD", desk.store.names.live()) == 0
 
 
 async def test_an_invalidated_computation_starts_over(desk: Desk) -> None:
@@ -204,7 +234,7 @@ async def test_a_failure_is_told_and_frees_the_key(desk: Desk) -> None:
     what = key(error_ttl=0.05)
     await desk.submit(what, "a")
     claim = await desk.claim("a", what)
-    assert await desk.records.end("a", claim.fence, "failed", key=what, problem=DEAD) == (True, False)
+    assert await desk.records.end("a", claim.fence, "failed", key=what, problem=PROBLEM) == (True, False)
     assert (await desk.submit(what, "b")).what in ("failed", "created")
     await asyncio.sleep(0.1)
     assert (await desk.submit(what, "c")).what in ("created", "joined")
@@ -215,7 +245,7 @@ async def test_a_retry_waits_in_the_same_job(desk: Desk) -> None:
     what = key()
     await desk.submit(what, "a")
     claim = await desk.claim("a", what)
-    await desk.records.end("a", claim.fence, "retrying", key=what, problem=DEAD, due=0.1, message=b"later")
+    await desk.records.end("a", claim.fence, "retrying", key=what, problem=PROBLEM, due=0.1, message=b"later")
     assert await desk.status("a") == "retrying"
     assert (await desk.submit(what, "b")).job_id == "a"
     assert (await desk.claim("a", what)).fence == 2
