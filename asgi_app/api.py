@@ -11,20 +11,21 @@ import msgspec
 
 from asgi_app import wiring
 from asgi_app.errors import ComputationTimeout, from_problem
-from asgi_app.registry import Principal, registry
+from asgi_app.registry import Principal, Resource, registry
 
 
-async def aread(name: str, **params: Any) -> Any:
+async def aread(name: str, /, **params: Any) -> Any:
     """The value of a resource, fresh or stale within its window; waits for its computation if there is none.
 
     Raises BadParameters, UnknownResource, ComputationFailed, ComputationTimeout after the resource's time limit, and
     Unavailable.  It asks with all rights: access is the caller's matter.  Resources with `vary` cannot be read so.
     """
-    node = await wiring.start_node()
     resource = registry.resource(name)
     typed = resource.parse(params, text=False)
-    wait = resource.time_limit * (resource.retries + 1) + 5.0
-    reading = await node.reader.read(resource, typed, Principal.public(), wait=wait, trusted=True)
+    wait = _patience(resource)
+    reading = await wiring.acall(
+        lambda node: node.reader.read(resource, typed, Principal.public(), wait=wait, trusted=True)
+    )
     if reading.entry is not None:
         return msgspec.json.decode(reading.entry.payload)
     if reading.error is not None:
@@ -37,30 +38,26 @@ async def ainvalidate(*tags: str) -> None:
 
     Raises StoreUnavailable; safe to repeat.  Inside a transaction use `invalidate`, which waits for the commit.
     """
-    node = await wiring.start_node()
-    await node.cache.invalidate(*tags)
+    await wiring.acall(lambda node: node.cache.invalidate(*tags))
 
 
-async def arefresh(name: str, **params: Any) -> str:
+async def arefresh(name: str, /, **params: Any) -> str:
     """Compute a resource anew although its value may be fresh; the id of the job."""
-    node = await wiring.start_node()
     resource = registry.resource(name)
     typed = resource.parse(params, text=False)
-    return await node.reader.refresh(resource, typed, Principal.public(), trusted=True)
+    return await wiring.acall(lambda node: node.reader.refresh(resource, typed, Principal.public(), trusted=True))
 
 
-async def arun(name: str, **params: Any) -> str:
+async def arun(name: str, /, **params: Any) -> str:
     """Run an action on a worker; the id of its job."""
-    node = await wiring.start_node()
     action = registry.action(name)
     typed = action.parse(params, text=False)
-    return await node.submitter.action(action, typed, Principal.public())
+    return await wiring.acall(lambda node: node.submitter.action(action, typed, Principal.public(), trusted=True))
 
 
-def read(name: str, **params: Any) -> Any:
+def read(name: str, /, **params: Any) -> Any:
     """See `aread`."""
-    resource = registry.resource(name)
-    deadline = resource.time_limit * (resource.retries + 1) + 10.0
+    deadline = _patience(registry.resource(name)) + 5.0
     return wiring.call(lambda node: aread(name, **params), deadline)
 
 
@@ -71,11 +68,16 @@ def invalidate(*tags: str) -> None:
     invalidate_after_commit(tags)
 
 
-def refresh(name: str, **params: Any) -> str:
+def refresh(name: str, /, **params: Any) -> str:
     """See `arefresh`."""
     return wiring.call(lambda node: arefresh(name, **params))
 
 
-def run(name: str, **params: Any) -> str:
+def run(name: str, /, **params: Any) -> str:
     """See `arun`."""
     return wiring.call(lambda node: arun(name, **params))
+
+
+def _patience(resource: Resource) -> float:
+    """Seconds after which all attempts of a computation have had their time."""
+    return resource.time_limit * (resource.retries + 1) + 5.0

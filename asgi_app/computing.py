@@ -10,18 +10,34 @@ import json
 import logging
 import random
 import time
-from typing import Any
+from collections.abc import Awaitable
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import msgspec
+from channels.db import aclose_old_connections
 
-from asgi_app.errors import ComputationTimeout, MillpondError, NotJson, Unavailable, ValueTooLarge, failure_of
+from asgi_app.errors import (
+    ComputationFailed,
+    ComputationTimeout,
+    MillpondError,
+    NotJson,
+    Unavailable,
+    ValueTooLarge,
+    failure_of,
+)
 from asgi_app.registry import Principal, Resource
-from cache_layer.cache import MAX_RERUNS, Cache
+from cache_layer.cache import MAX_RERUNS, Cache, fresh_token
+from cache_layer.errors import StoreUnavailable
 from cache_layer.keys import Key
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _MIB = 1024 * 1024
+#: Seconds a web process may be silent before another may compute its key; renewed while it computes.
+_LEASE = 15.0
 
 SUPERSEDED = Unavailable(
     "its data was invalidated again and again while it was computed: shorten the computation, or drop the tag",
@@ -78,35 +94,73 @@ async def compute_here(
 ) -> None:
     """Compute a resource with `offload=False` on this event loop, if no other process does, and commit it.
 
-    A failure is remembered for `error_ttl`.  Raises StoreUnavailable.
+    A failure is remembered for `error_ttl`.  However it ends, the key is free again: at once, or when the store is away
+    within `_LEASE` seconds.  Raises StoreUnavailable.
     """
+    token = fresh_token()
     for _ in range(MAX_RERUNS):
-        begun = await cache.begin(key, seen=seen, lease=resource.time_limit + 5.0, force=force)
+        begun = await cache.begin(key, seen=seen, token=token, lease=_LEASE, force=force)
         if begun.what != "begun":
             return
-        started = time.monotonic()
+        holding = asyncio.get_running_loop().create_task(_keep(cache, key, token))
         try:
-            async with asyncio.timeout(resource.time_limit):
-                value = await resource.call(params, progress=no_progress, principal=principal)
-            payload = encode_value(value, limit=limit)
-        except TimeoutError:
-            error: MillpondError = ComputationTimeout(f"{key.topic} took longer than {resource.time_limit:g} s")
-            await cache.fail_in_place(key, problem_bytes(error), token=begun.token)
-            return
-        except Exception as raised:
-            log.warning("%s failed", key.topic, exc_info=not isinstance(raised, MillpondError))
-            error = failure_of(raised, show_message=show_message)
-            await cache.fail_in_place(key, problem_bytes(error), token=begun.token)
-            return
-        committed = await cache.commit(
-            key,
-            payload,
-            holder=begun.token,
-            tag_versions=begun.tag_versions,
-            compute_seconds=time.monotonic() - started,
-            computed_at=time.time(),
-            luck=random.random(),
-        )
+            started = time.monotonic()
+            try:
+                payload = encode_value(await _value_here(resource, params, principal), limit=limit)
+            except Exception as raised:
+                log.warning("%s failed", key.topic, exc_info=not isinstance(raised, MillpondError))
+                error = failure_of(raised, show_message=show_message)
+                await cache.fail_in_place(key, problem_bytes(error), token=token)
+                return
+            committed = await cache.commit(
+                key,
+                payload,
+                holder=token,
+                tag_versions=begun.tag_versions,
+                compute_seconds=time.monotonic() - started,
+                computed_at=time.time(),
+                luck=random.random(),
+            )
+        finally:
+            holding.cancel()
+            await _let_go(cache, key, token)
         if committed.what != "superseded":
             return
     log.warning("%s: %s", key.topic, SUPERSEDED.detail)
+
+
+async def _value_here(resource: Resource, params: Any, principal: Principal) -> Any:
+    try:
+        async with asyncio.timeout(resource.time_limit):
+            return await guarded(resource.call(params, progress=no_progress, principal=principal))
+    except TimeoutError:
+        raise ComputationTimeout(f"{resource.name} took longer than {resource.time_limit:g} s") from None
+
+
+async def guarded(work: Awaitable[T]) -> T:
+    """Await a user's coroutine so that `sys.exit()` in it ends the computation and not the event loop.
+
+    Worn-out database connections are dropped before and after, as at the ends of a request.
+    """
+    await aclose_old_connections()
+    try:
+        return await work
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise ComputationFailed(
+            f"the computation ended with {type(error).__name__}", extra={"exception": type(error).__name__}
+        ) from error
+    finally:
+        await aclose_old_connections()
+
+
+async def _keep(cache: Cache, key: Key, token: str) -> None:
+    held = True
+    while held:
+        await asyncio.sleep(_LEASE / 3)
+        with suppress(StoreUnavailable):
+            held = await cache.hold(key, token, _LEASE)
+
+
+async def _let_go(cache: Cache, key: Key, token: str) -> None:
+    with suppress(StoreUnavailable):
+        await cache.hold(key, token, 0)

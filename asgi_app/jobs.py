@@ -19,6 +19,8 @@ from asgi_app.registry import Principal, Resource, registry
 from cache_layer.keys import Key
 
 Fields = Mapping[str, str]
+#: Owner of jobs that no user asked for.  No id of a user.
+SERVICE = "*"
 TERMINAL = frozenset({"succeeded", "failed", "cancelled", "dead", "expired"})
 
 
@@ -108,9 +110,13 @@ async def check_visible(fields: Fields | None, principal: Principal) -> Fields:
 
 
 async def _visible(fields: Fields, principal: Principal) -> bool:
-    if fields["kind"] == "action":
-        return fields["owner"] == (principal.user_id or "") or access.is_staff(principal)
+    if fields["kind"] == "action" and access.is_staff(principal):
+        return True
     try:
+        if fields["kind"] == "action":
+            action = registry.action(fields["name"])
+            await access.check(action, principal, action.parse(json.loads(fields["params"]), text=False))
+            return fields["owner"] == (principal.user_id or "")
         resource, params, key = key_of(fields)
         await access.check(resource, principal, params)
         return resource.key(params, principal).digest == key.digest

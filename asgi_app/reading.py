@@ -146,9 +146,12 @@ class Reader:
             await access.check(resource, principal, params)
         return Question(resource, params, principal, resource.key(params, principal), trusted)
 
-    async def _look(self, question: Question) -> Reading:
+    async def _look(self, question: Question, arrived: float | None = None) -> Reading:
+        """One look.  A value that was computed after its reader `arrived` is fresh to it, however short-lived it is."""
         for _ in range(_RACES):
             found = await self._find(question.key)
+            if arrived is not None and found.entry is not None and found.age < time.monotonic() - arrived:
+                return Reading(state="fresh", position=found.entry.position, entry=found.entry, age=found.age)
             reading = await self._judge(question, found)
             if reading is not None:
                 return reading
@@ -227,7 +230,9 @@ class Reader:
     # --- the one computation
 
     async def _submit_once(self, question: Question, seen: bytes) -> Submitted:
-        return await self._loads.do(question.key.digest, lambda: self._submitter.computation(question, seen))
+        # One flight for each asker: what a quota says to one is no answer to another.  The store joins them anyway.
+        flight = f"{question.key.digest} {'' if question.trusted else question.principal.user_id}"
+        return await self._loads.do(flight, lambda: self._submitter.computation(question, seen))
 
     def _compute_here(self, question: Question, seen: bytes, force: bool = False) -> None:
         self._computations.start(
@@ -254,7 +259,7 @@ class Reader:
                 return first
             while True:
                 # Shared with others that wait, but never one that began before this reader came: promise 2.
-                latest = await self._looks.do(question.key.digest, lambda: self._look(question), since=arrived)
+                latest = await self._looks.do(question.key.digest, lambda: self._look(question, arrived), since=arrived)
                 if _satisfies(latest, newer_than):
                     return replace(latest, via=first.via if latest.via == "hit" else latest.via)
                 first = first if first.job_id else replace(latest, via=first.via)

@@ -13,7 +13,7 @@ from typing import Any
 from asgi_app.doorbell import Doorbell
 from asgi_app.env import Env
 from asgi_app.errors import IdempotencyMismatch, TooManyRequests, Unavailable, store_away
-from asgi_app.jobs import dump_principal, new_job_id
+from asgi_app.jobs import SERVICE, dump_principal, new_job_id
 from asgi_app.registry import Action, Principal, Resource
 from cache_layer.errors import StoreUnavailable
 from cache_layer.keys import Key, digest
@@ -76,8 +76,11 @@ class Submitter:
         *,
         job_id: str | None = None,
         idempotency_key: str | None = None,
+        trusted: bool = False,
     ) -> str:
         """Put an action on its queue; the id of its job.  May `principal` run it?  That the caller has asked.
+
+        `trusted`: the service itself or code of the user runs it; then its job is nobody's to look at but the staff's.
 
         The same `job_id` twice is one job, and so is the same `idempotency_key` of one principal within a day; with
         other parameters it raises IdempotencyMismatch.  Raises Unavailable when the queue is full or the store away.
@@ -86,7 +89,8 @@ class Submitter:
         try:
             if idempotency_key is not None:
                 job_id = await self._first_id(action, params, principal, idempotency_key, job_id)
-            fields = _fields(job_id, "action", action, params, principal, owner=principal.user_id or "")
+            owner = SERVICE if trusted else principal.user_id or ""
+            fields = _fields(job_id, "action", action, params, principal, owner=owner)
             submitted = await self._records.enqueue(job_id, bell=self._bell(job_id, action), fields=fields)
             return (await self._accepted(submitted)).job_id
         except StoreUnavailable as error:

@@ -70,9 +70,12 @@ def node() -> Node:
 
 
 async def start_node(settings_: Env | None = None) -> Node:
-    """Make and start this process's Node on the running loop; the one there is, if there is one."""
+    """Make and start this process's Node on the running loop, for good: code in other threads uses it from now on.
+
+    A Node that code made earlier for itself (at import, say) is left to its own thread.
+    """
     global _node, _owner
-    if _node is None or _owner != os.getpid():
+    if _node is None or _owner != os.getpid() or _node.loop is not asyncio.get_running_loop():
         _node, _owner = Node(settings_ or env()), os.getpid()
         await _node.start()
     return _node
@@ -100,6 +103,13 @@ def call(work: Callable[[Node], Coroutine[Any, Any, T]], deadline: float = 60.0)
     except BaseException:
         future.cancel()
         raise
+
+
+async def acall(work: Callable[[Node], Coroutine[Any, Any, T]]) -> T:
+    """Run async work on the Node's loop from whatever loop the caller is on."""
+    if on_loop():
+        return await work(node())
+    return await asyncio.wrap_future(submit(work))
 
 
 def submit(work: Callable[[Node], Coroutine[Any, Any, T]]) -> Future[T]:

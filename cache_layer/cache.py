@@ -58,8 +58,12 @@ class Begun:
 
     what: Literal["hit", "failed", "busy", "begun"]
     position: Position
-    token: str
     tag_versions: tuple[bytes, ...]
+
+
+def fresh_token() -> str:
+    """Names one computation in a web process."""
+    return "here:" + secrets.token_hex(8)
 
 
 def fresh_nonce() -> bytes:
@@ -118,29 +122,29 @@ class Cache:
         )
         return Position(epoch.decode(), int(offset))
 
-    async def begin(self, key: Key, *, seen: bytes, lease: float, force: bool = False) -> Begun:
-        """Ask for the right to compute `key` here for `lease` seconds.  Raises StoreUnavailable."""
+    async def begin(self, key: Key, *, seen: bytes, token: str, lease: float, force: bool = False) -> Begun:
+        """Ask for the right to compute `key` here for `lease` seconds; safe to repeat with the same `token`.
+
+        Raises StoreUnavailable.
+        """
         names = self.names
-        token = "here:" + secrets.token_hex(8)
         keys = [names.entry(key), names.version(key), names.failure(key), names.lease(key), *names.tags(key)]
         fresh = [secrets.token_bytes(TAG_VERSION) for _ in key.tags]
-        args: list[Arg] = [
-            seen,
-            token,
-            round(lease * 1000),
-            fresh_epoch(),
-            version_ttl(key),
-            tag_ttl(key),
-            int(force),
-            *fresh,
-        ]
+        limits = (round(lease * 1000), fresh_epoch(), version_ttl(key), tag_ttl(key))
+        args: list[Arg] = [seen, token, *limits, int(force), *fresh]
         what, epoch, offset, *versions = await self.store.script("begin", keys, args)
         return Begun(
             what=what.decode(),
             position=Position(epoch.decode(), int(offset)),
-            token=token,
             tag_versions=tuple(versions),
         )
+
+    async def hold(self, key: Key, token: str, lease: float) -> bool:
+        """Keep the right of `begin` for `lease` more seconds, or let it go (0).  False: it was not ours (any more).
+
+        Raises StoreUnavailable.
+        """
+        return bool(await self.store.script("hold", [self.names.lease(key)], [token, round(lease * 1000)]))
 
     async def commit(
         self,

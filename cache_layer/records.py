@@ -20,8 +20,6 @@ from cache_layer.redis import Arg, Store
 
 #: Seconds an attempt may be silent before its job is somebody else's.
 LEASE = 15.0
-#: Milliseconds a job lives in the store at most before its end.
-LIVE_TTL = 24 * 3_600_000
 #: Milliseconds a finished action can be looked at.
 ACTION_TTL = 24 * 3_600_000
 #: The same as `RING_AGAIN` where the queue cannot be looked into.
@@ -137,7 +135,6 @@ class Records:
             job_id,
             fresh_epoch(),
             version_ttl(key),
-            LIVE_TTL,
             self._queue_limit,
             int(force),
             names.job(""),
@@ -188,7 +185,7 @@ class Records:
         """Create the job of an action and ring; an id that exists is joined.  Raises StoreUnavailable."""
         names = self.names
         keys = [names.job(job_id), names.role(f"worker:{bell.queue}"), names.live(), *bell.lists]
-        args: list[Arg] = [LIVE_TTL, self._queue_limit, bell.message, job_id, ring_again(bell), *_flat(fields)]
+        args: list[Arg] = [self._queue_limit, bell.message, job_id, ring_again(bell), *_flat(fields)]
         what, alive, ring = await self.store.script("enqueue", keys, args)
         position = Position(job_epoch(job_id), 1)
         return Submitted(what=what.decode(), job_id=job_id, position=position, alive=bool(alive), ring=bool(ring))
@@ -206,6 +203,7 @@ class Records:
             tag_ttl(key) if key else 0,
             names.job_channel(job_id),
             int(key is not None),
+            COMPUTATION_TTL,
             *fresh,
         ]
         what, *rest = await self.store.script("claim", keys, args)
@@ -228,31 +226,29 @@ class Records:
         fence: int,
         status: Literal["succeeded", "failed", "cancelled", "retrying"],
         *,
-        key: Key | None,
+        fields: Mapping[str, str],
         problem: bytes = b"",
         due: float = 0.0,
         message: bytes = b"",
     ) -> tuple[bool, bool]:
         """End an attempt that stores no value: (it was still ours, the caller must ring).  Raises StoreUnavailable.
 
-        `due` is in how many seconds a retry may start.
+        `fields` is the job's record: of a computation it names the lease that is let go and where its failure is kept.
+        `retrying` without a problem is an interruption: it counts as no failure.  `due`: in how many seconds.
         """
         names = self.names
-        job = names.job(job_id)
-        keys = [job, *((names.lease(key), names.failure(key)) if key else (job, job)), names.live()]
-        remembered = round(key.policy.error_ttl * 1000) if key and status == "failed" else 0
+        keys = [names.job(job_id), names.live()]
+        if "lease" in fields:
+            keys += [fields["lease"], fields["failure"]]
         args: list[Arg] = [
             fence,
             job_id,
             status,
             problem,
-            remembered,
             names.job_channel(job_id),
-            names.channel(key) if key else "",
-            COMPUTATION_TTL if key else ACTION_TTL,
+            COMPUTATION_TTL if "lease" in fields else ACTION_TTL,
             round(due * 1000),
             message,
-            int(key is not None),
             RING_AGAIN,
         ]
         done, ring = await self.store.script("end", keys, args)
@@ -273,8 +269,17 @@ class Records:
 
     async def alive(self, *roles: str) -> dict[str, bool]:
         """Which roles have shown a sign of life.  Raises StoreUnavailable."""
-        values = await self.store.command("MGET", *(self.names.role(role) for role in roles))
-        return {role: value is not None for role, value in zip(roles, values, strict=True)}
+        seconds, micros = await self.store.command("TIME")
+        now = int(seconds) * 1000 + int(micros) // 1000
+        counts = await self.store.transaction(*(("ZCOUNT", self.names.role(role), now, "+inf") for role in roles))
+        return {role: count > 0 for role, count in zip(roles, counts, strict=True)}
+
+    async def show_life(self, process: str, life: float, *roles: str) -> None:
+        """A sign of life of `process` in its roles, which counts for `life` seconds; 0: it leaves.
+
+        Raises StoreUnavailable.
+        """
+        await self.store.script("sign", [self.names.role(role) for role in roles], [process, round(life * 1000)])
 
 
 def ring_again(bell: Bell) -> int:

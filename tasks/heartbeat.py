@@ -6,6 +6,9 @@ Invariant: a role counts as alive only while it has shown a sign within `LIFE` s
 from __future__ import annotations
 
 import logging
+import os
+import socket
+from importlib.resources import files
 from typing import Any
 
 import redis
@@ -33,12 +36,14 @@ class SignOfLife(bootsteps.StartStopStep):
         settings = env()
         self._names = Names(settings.namespace)
         self._entry: Any = None
-        self._client = redis.Redis.from_url(
+        self._process = f"{socket.gethostname()}:{os.getpid()}"
+        client = redis.Redis.from_url(
             settings.store_url,
             socket_timeout=1.0,
             socket_connect_timeout=1.0,
             retry=Retry(NoBackoff(), 0),
         )
+        self._script = client.register_script(files("cache_layer").joinpath("lua", "sign.lua").read_text())
 
     def start(self, parent: Any) -> None:
         """Called by Celery when the worker starts."""
@@ -49,20 +54,15 @@ class SignOfLife(bootsteps.StartStopStep):
         """Called by Celery when the worker stops."""
         if self._entry is not None:
             self._entry.cancel()
-        try:
-            self._client.delete(*self._roles(parent))
-        except redis.RedisError as error:
-            log.info("the store is away: %s", error)
-
-    def _roles(self, parent: Any) -> list[str]:
-        queues = list(parent.app.amqp.queues.consume_from)
-        return [self._names.role("worker"), *(self._names.role(f"worker:{queue}") for queue in queues)]
+        self._sign(parent, 0.0)
 
     def _show(self, parent: Any) -> None:
+        self._sign(parent, LIFE)
+
+    def _sign(self, parent: Any, life: float) -> None:
+        queues = list(parent.app.amqp.queues.consume_from)
+        roles = [self._names.role("worker"), *(self._names.role(f"worker:{queue}") for queue in queues)]
         try:
-            with self._client.pipeline(transaction=False) as pipe:
-                for role in self._roles(parent):
-                    pipe.set(role, "1", px=round(LIFE * 1000))
-                pipe.execute()
+            self._script(keys=roles, args=[self._process, round(life * 1000)])
         except redis.RedisError as error:
             log.warning("no sign of life, the store is away: %s", error)

@@ -6,11 +6,11 @@ Invariant (promise 4): an attempt that did not get the claim does nothing, and o
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import logging
 import os
 import random
+import signal
 import socket
 import threading
 import time
@@ -20,11 +20,10 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from typing import Any
 
-from celery.exceptions import SoftTimeLimitExceeded
 from django.db import close_old_connections
 
 from asgi_app import jobs, wiring
-from asgi_app.computing import SUPERSEDED, encode_value, problem_bytes
+from asgi_app.computing import SUPERSEDED, encode_value, guarded, problem_bytes
 from asgi_app.env import env
 from asgi_app.errors import ComputationFailed, ComputationTimeout, MillpondError, Unavailable, failure_of
 from asgi_app.registry import Action, Principal, Resource, registry
@@ -34,14 +33,18 @@ from cache_layer.keys import Key
 from cache_layer.records import LEASE, Claim
 from tasks import retry
 from tasks.app import app
+from tasks.limits import TimeLimitReached, time_limit
 from tasks.progress import JobCancelled, ProgressReport
 from tasks.reaper import see_after
 from tasks.submit import TASK
 
 log = logging.getLogger(__name__)
 
-#: Seconds a finished attempt goes on trying to write its result while the store is away.
-_PERSISTENCE = 120.0
+#: Seconds a finished attempt goes on trying to write its result while the store is away; Celery's hard limit leaves it
+#: this time.
+_PERSISTENCE = 30.0
+#: With this code billiard's handler ends a pool process that was sent SIGTERM.
+_TERMINATED = -(256 - signal.SIGTERM)
 
 
 @app.task(name=TASK, ignore_result=True)
@@ -95,12 +98,15 @@ class Attempt:
             payload = encode_value(self._call(), limit=env().max_value)
         except JobCancelled:
             self._end("cancelled")
-        except SoftTimeLimitExceeded:
+        except TimeLimitReached:
             self._fail(ComputationTimeout(f"{self._what.name} took longer than {self._what.time_limit:g} s"))
         except MemoryError:
             # Celery would let it end the whole worker (billiard #451).
             self._fail(ComputationFailed("the computation ran out of memory", extra={"exception": "MemoryError"}))
         except (Exception, SystemExit, GeneratorExit) as error:
+            if isinstance(error, SystemExit) and error.code == _TERMINATED:
+                self._end("retrying")  # the process was told to go: no fault of the function
+                raise
             if not isinstance(error, MillpondError):
                 log.warning("job %s: %s raised", self._id, self._what.name, exc_info=True)
             self._fail(failure_of(error, show_message=env().env == "development"))
@@ -117,14 +123,14 @@ class Attempt:
             return self._call_async(principal)
         close_old_connections()
         try:
-            return self._what.call(self._params, progress=self._report, principal=principal)
+            with time_limit(self._what.time_limit):
+                return self._what.call(self._params, progress=self._report, principal=principal)
         finally:
             close_old_connections()
 
     def _call_async(self, principal: Principal) -> Any:
         async def body() -> Any:
-            value = self._what.call(self._params, progress=self._report, principal=principal)
-            return await value if inspect.isawaitable(value) else value
+            return await guarded(self._what.call(self._params, progress=self._report, principal=principal))
 
         future = wiring.submit(lambda node: body())
         try:
@@ -132,7 +138,7 @@ class Attempt:
         except FutureTimeout:
             if future.done():
                 raise
-            raise SoftTimeLimitExceeded from None
+            raise TimeLimitReached from None
         finally:
             future.cancel()
 
@@ -208,7 +214,7 @@ class Attempt:
                 self._id,
                 self._claim.fence,
                 status,
-                key=self._key,
+                fields=self._fields,
                 problem=problem_bytes(error) if error is not None else b"",
                 due=due,
                 message=message,
@@ -235,7 +241,7 @@ def _refuse(job_id: str, fields: Mapping[str, str], error: MillpondError) -> Non
     async def refuse(node: wiring.Node) -> None:
         claim = await node.records.claim(job_id, None, worker="refused")
         if claim.what == "claimed":
-            await node.records.end(job_id, claim.fence, "failed", key=None, problem=problem_bytes(error))
+            await node.records.end(job_id, claim.fence, "failed", fields=fields, problem=problem_bytes(error))
 
     _insist(refuse)
     log.warning("job %s: %s cannot be run here: %s", job_id, fields.get("name"), error.detail)

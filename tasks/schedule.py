@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,7 +88,7 @@ async def fire(node: wiring.Node, what: Action | Resource, due: float) -> None:
     params = what.parse({}, text=False)
     job_id = firing_id(what.name, round(due * 1000))
     if isinstance(what, Action):
-        await node.submitter.action(what, params, Principal.public(), job_id=job_id)
+        await node.submitter.action(what, params, Principal.public(), job_id=job_id, trusted=True)
     else:
         await node.reader.refresh(what, params, Principal.public(), job_id=job_id, trusted=True)
 
@@ -100,6 +102,8 @@ async def tick(node: wiring.Node, scheduled: list[Entry], now: float) -> None:
         try:
             await fire(node, entry.what, due)
         except (MillpondError, StoreUnavailable) as error:
+            if isinstance(error, StoreUnavailable) or error.retryable:
+                entry.due = due  # again at the next tick: the same time is the same job
             log.warning("%s was not fired: %s", entry.what.name, error)
 
 
@@ -140,7 +144,7 @@ async def serve(stopped: asyncio.Event) -> None:
 async def _show_life(node: wiring.Node) -> None:
     while True:
         try:
-            await node.store.command("SET", node.store.names.role("scheduler"), "1", "PX", round(LIFE * 1000))
+            await node.records.show_life(f"{socket.gethostname()}:{os.getpid()}", LIFE, "scheduler")
         except StoreUnavailable as error:
             log.warning("no sign of life: %s", error)
         await asyncio.sleep(EVERY)

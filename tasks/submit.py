@@ -25,8 +25,9 @@ from cache_layer.records import Bell
 from tasks.app import PRIORITY_STEPS, app, native
 
 TASK = "millpond.run"
-#: Seconds a time limit is exceeded until the process that runs the attempt is killed.
-HARD_LIMIT_GRACE = 10.0
+#: Seconds a time limit is exceeded until Celery kills the process that runs the attempt: enough to clean up, and to go
+#: on trying to write a result while the store is away (`runner._PERSISTENCE`).
+HARD_LIMIT_GRACE = 45.0
 _SEPARATOR = "\x06\x16"
 #: Seconds a foreign broker may take for one message.
 _DEADLINE = 3.0
@@ -89,7 +90,6 @@ class CeleryDoorbell:
             priority=options["priority"],
             ignore_result=True,
             time_limit=ceil(options["time_limit"] + HARD_LIMIT_GRACE),
-            soft_time_limit=ceil(options["time_limit"]),
             countdown=max(0.0, options["due"] - time.time()) or None,
         )
 
@@ -104,7 +104,6 @@ class CeleryDoorbell:
             {},
             countdown=countdown or None,
             time_limit=ceil(time_limit + HARD_LIMIT_GRACE),
-            soft_time_limit=ceil(time_limit),
             ignore_result=True,
         )
         content_type, encoding, body = dumps(message.body, serializer=self._serializer)

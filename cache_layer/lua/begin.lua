@@ -2,7 +2,7 @@
 -- KEYS 1 entry  2 version  3 failure  4 lease  5.. tags
 -- ARGV 1 nonce of the entry the caller saw ("" none)  2 token  3 lease ms  4 epoch if there is none  5 version ttl ms
 --      6 tag ttl ms  7 "1": compute although a value or a failure is there  8.. a fresh version for each tag
--- Returns {what, epoch, offset, tag version...}.  what: hit, failed (both: read again), busy, begun.
+-- Safe to repeat with the same token.  Returns {what, epoch, offset, tag version...}.  what: hit, failed (both: read again), busy, begun.
 local version = redis.call('HMGET', KEYS[2], 'e', 'o')
 if not version[1] then
   version = {ARGV[4], '0'}
@@ -14,7 +14,9 @@ if ARGV[7] ~= '1' then
   if nonce ~= '' and nonce ~= ARGV[1] then return {'hit', version[1], version[2]} end
   if redis.call('EXISTS', KEYS[3]) == 1 then return {'failed', version[1], version[2]} end
 end
-if not redis.call('SET', KEYS[4], ARGV[2], 'NX', 'PX', ARGV[3]) then return {'busy', version[1], version[2]} end
+local holder = redis.call('GET', KEYS[4])
+if holder and holder ~= ARGV[2] then return {'busy', version[1], version[2]} end
+redis.call('SET', KEYS[4], ARGV[2], 'PX', ARGV[3])
 local out = {'begun', version[1], version[2]}
 for i = 5, #KEYS do
   local tag = redis.call('GET', KEYS[i])

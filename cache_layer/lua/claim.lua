@@ -1,7 +1,7 @@
 -- A worker's first act: take the job, or learn that there is nothing to do.
 -- KEYS 1 job  2 index of live jobs  3 lease of its key (an action holds none: the job again)  4.. tags of the key
 -- ARGV 1 job id  2 worker  3 lease ms  4 tag ttl ms  5 job channel  6 "1": a computation
---      7.. a fresh version for each tag
+--      7 ttl of a finished job, ms  8.. a fresh version for each tag
 -- Returns {what, fence, tag version...}.  what: claimed, gone, over, duplicate, superseded, silent: another attempt has
 --      it and shows no life, see after it (wake.lua).
 -- The tag versions are captured here, before the function reads anything.
@@ -17,13 +17,13 @@ if ARGV[6] == '1' then
   if holder and holder ~= ARGV[1] then
     redis.call('HSET', KEYS[1], 'status', 'cancelled', 'finished_at', now)
     redis.call('HDEL', KEYS[1], 'message')
+    redis.call('PEXPIRE', KEYS[1], ARGV[7])
     redis.call('HINCRBY', KEYS[1], 'version', 1)
     redis.call('ZREM', KEYS[2], ARGV[1])
     redis.call('PUBLISH', ARGV[5], 'C')
     return {'superseded'}
   end
-  local life = redis.call('PTTL', KEYS[1])
-  redis.call('SET', KEYS[3], ARGV[1], 'PX', life)
+  redis.call('SET', KEYS[3], ARGV[1])
 end
 local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
 redis.call('HSET', KEYS[1], 'status', 'running', 'started_at', now, 'lease_until', now + tonumber(ARGV[3]),
@@ -36,7 +36,7 @@ local out = {'claimed', fence}
 for i = 4, #KEYS do
   local version = redis.call('GET', KEYS[i])
   if version then redis.call('PEXPIRE', KEYS[i], ARGV[4])
-  else version = ARGV[3 + i]; redis.call('SET', KEYS[i], version, 'PX', ARGV[4]) end
+  else version = ARGV[4 + i]; redis.call('SET', KEYS[i], version, 'PX', ARGV[4]) end
   out[#out + 1] = version
 end
 return out

@@ -3,16 +3,16 @@
 --      7 new keys of the principal this minute  8 index of live jobs  9.. broker lists of the queue, the one to ring
 --      first (none: the broker is elsewhere and the caller rings)
 -- ARGV 1 nonce of the entry the caller saw ("" none)  2 job id  3 epoch if there is none  4 version ttl ms
---      5 job ttl ms  6 queue limit  7 "1": compute although a value or a failure is there  8 prefix of job keys
---      9 ms after which a waiting job is rung again  10 new keys a minute (0: any number)  11 message
---      12.. fields of the new job, alternating with values
+--      5 queue limit  6 "1": compute although a value or a failure is there  7 prefix of job keys
+--      8 ms after which a waiting job is rung again  9 new keys a minute (0: any number)  10 message
+--      11.. fields of the new job, alternating with values
 -- Returns {what, job id, epoch, offset, workers alive, ring}.  what: hit (read again), failed (read again), joined,
 --      created, full, quota.  ring 1: the caller must ring for this job; 2: it must see after it (wake.lua), because its
 --      worker went silent or its message was lost.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local forced = ARGV[7] == '1'
-local alive = redis.call('EXISTS', KEYS[6])
+local forced = ARGV[6] == '1'
+local alive = redis.call('ZCOUNT', KEYS[6], now, '+inf')
 local native = #KEYS > 8
 
 local version = redis.call('HMGET', KEYS[2], 'e', 'o')
@@ -34,9 +34,9 @@ end
 
 local holder = redis.call('GET', KEYS[4])
 if holder then
-  local was = redis.call('HMGET', ARGV[8] .. holder, 'status', 'lease_until', 'rung_at')
+  local was = redis.call('HMGET', ARGV[7] .. holder, 'status', 'lease_until', 'rung_at')
   if was[1] == 'queued' or was[1] == 'retrying' then
-    return answer('joined', holder, now - tonumber(was[3]) > tonumber(ARGV[9]) and 2 or 0)
+    return answer('joined', holder, now - tonumber(was[3]) > tonumber(ARGV[8]) and 2 or 0)
   elseif was[1] == 'running' then
     return answer('joined', holder, now > tonumber(was[2]) and 2 or 0)
   end
@@ -45,19 +45,18 @@ end
 if native then
   local waiting = 0
   for i = 9, #KEYS do waiting = waiting + redis.call('LLEN', KEYS[i]) end
-  if waiting >= tonumber(ARGV[6]) then return refuse('full') end
+  if waiting >= tonumber(ARGV[5]) then return refuse('full') end
 end
-if new and ARGV[10] ~= '0' then
+if new and ARGV[9] ~= '0' then
   local asked = redis.call('INCR', KEYS[7])
   if asked == 1 then redis.call('PEXPIRE', KEYS[7], 60000) end
-  if asked > tonumber(ARGV[10]) then return refuse('quota') end
+  if asked > tonumber(ARGV[9]) then return refuse('quota') end
 end
 local list = native and KEYS[9] or ''
-redis.call('HSET', KEYS[5], 'status', 'queued', 'version', 1, 'fence', 0, 'crashes', 0, 'reruns', 0,
-  'created_at', now, 'rung_at', now, 'list', list, 'message', ARGV[11], unpack(ARGV, 12))
-redis.call('PEXPIRE', KEYS[5], ARGV[5])
-redis.call('SET', KEYS[4], ARGV[2], 'PX', ARGV[5])
-redis.call('ZADD', KEYS[8], now + tonumber(ARGV[9]), ARGV[2])
-redis.call('PEXPIRE', KEYS[8], ARGV[5])
-if native then redis.call('LPUSH', list, ARGV[11]) end
+-- No TTL: a job that was accepted is not evicted for a value's sake.  Whatever ends it gives its record one.
+redis.call('HSET', KEYS[5], 'status', 'queued', 'version', 1, 'fence', 0, 'crashes', 0, 'reruns', 0, 'rings', 0,
+  'created_at', now, 'rung_at', now, 'list', list, 'message', ARGV[10], unpack(ARGV, 11))
+redis.call('SET', KEYS[4], ARGV[2])
+redis.call('ZADD', KEYS[8], now + tonumber(ARGV[8]), ARGV[2])
+if native then redis.call('LPUSH', list, ARGV[10]) end
 return answer('created', ARGV[2], native and 0 or 1)

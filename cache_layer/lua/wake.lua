@@ -4,11 +4,12 @@
 -- ARGV 1 job id  2 ms after which a waiting job is rung again  3 crashes after which a job is dead  4 problem of a dead job
 --      5 job channel  6 ttl of a finished job, ms
 -- Returns {what, ring}.  what: gone, over, well, rung, requeued, dead.  ring 1: the caller must ring.
--- While other messages wait in the queue, this job's own may be among them: it is rung for when they are gone.
+-- While other messages wait in the queue, this job's own may be among them: then it is rung for after twice the time at
+-- each turn, so that a long queue is not filled with doubles and a lost message is still not lost for ever.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local was = redis.call('HMGET', KEYS[1], 'status', 'lease_until', 'rung_at', 'crashes', 'list', 'message', 'lease',
-  'failure', 'channel', 'error_ttl')
+  'failure', 'channel', 'error_ttl', 'rings')
 local status = was[1]
 local function out(what, ring) return {what, ring or 0} end
 local function ring()
@@ -22,10 +23,13 @@ if not status then redis.call('ZREM', KEYS[2], ARGV[1]) return out('gone') end
 if status == 'queued' or status == 'retrying' then
   local waiting = 0
   for i = 3, #KEYS do waiting = waiting + redis.call('LLEN', KEYS[i]) end
-  if waiting > 0 or now - tonumber(was[3]) <= tonumber(ARGV[2]) then
-    redis.call('ZADD', KEYS[2], math.max(now, tonumber(was[3])) + tonumber(ARGV[2]), ARGV[1])
+  local patience = tonumber(ARGV[2])
+  if waiting > 0 then patience = patience * 2 ^ (1 + math.min(10, tonumber(was[11] or 0))) end
+  if now - tonumber(was[3]) <= patience then
+    redis.call('ZADD', KEYS[2], now + tonumber(ARGV[2]), ARGV[1])
     return out('well')
   end
+  redis.call('HINCRBY', KEYS[1], 'rings', 1)
   return out('rung', ring())
 end
 if status ~= 'running' then redis.call('ZREM', KEYS[2], ARGV[1]) return out('over') end

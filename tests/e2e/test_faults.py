@@ -104,6 +104,39 @@ def test_a_killed_worker(own_service: Service) -> None:
     assert service.ledger().count(f"slow {name}") == 2
 
 
+def test_a_terminated_child(own_service: Service) -> None:
+    """A pool process that is told to go leaves its job to another: no failure of the function, and no try used up."""
+    service, name = own_service, unique()
+    job = service.get(f"{RESOURCES}/test.steady?name={name}&seconds=3", Prefer="respond-async").json()
+    until(lambda: f"steady {name}" in service.ledger(), "the computation has begun")
+    parent = processes(service, "asgi_app", "worker")[0]
+    for child in parent.children():
+        child.terminate()
+    until(lambda: service.get(f"/api/v1/jobs/{job['id']}").json()["status"] == "succeeded", "it succeeds", within=50)
+    assert service.get(f"/api/v1/jobs/{job['id']}").json()["attempt"] == 2
+
+
+def test_an_action_that_ends_while_the_store_is_silent(own_service: Service) -> None:
+    """Its end is written when the store answers again; it is not run a second time."""
+    service, name = own_service, unique()
+    service.command("shell", "-c", f"from asgi_app import run; run('test.once', name='{name}', seconds=1.5)")
+    until(lambda: f"once {name}" in service.ledger(), "the action has begun")
+    (store,) = processes(service, "valkey-server") or processes(service, "redis-server")
+    store.send_signal(signal.SIGSTOP)
+    until(lambda: f"done {name}" in service.ledger(), "the action is done")
+    time.sleep(4)  # past its time limit of two seconds
+    store.send_signal(signal.SIGCONT)
+    until(lambda: "test.once" in worker_log(service, "succeeded"), "its end is written")
+    assert service.ledger().count(f"once {name}") == 1
+
+
+def worker_log(service: Service, word: str) -> str:
+    """What the worker said of jobs with a word."""
+    lines = service.log().splitlines()
+    ids = {line.split("job ")[1].split(":")[0] for line in lines if "tasks.runner" in line and word in line}
+    return " ".join(line for line in lines if any(job_id in line for job_id in ids))
+
+
 def test_no_worker(own_service: Service) -> None:
     """Without a worker what is missing is 503 with Retry-After, /readyz names it, and later it is computed."""
     service = own_service

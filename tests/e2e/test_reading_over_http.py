@@ -211,6 +211,24 @@ def test_a_failed_first_attempt_is_tried_again(service: Service) -> None:
     assert (answer.status_code, answer.json()) == (200, "well")
 
 
+def test_a_value_without_freshness_is_answered_to_who_waited(service: Service) -> None:
+    """With fresh=0 a value is only shared by those who wait for it: one computation for each, no loop of them."""
+    path, name = f"{RESOURCES}/test.momentary", unique()
+    answers = [service.get(f"{path}?name={name}", Prefer="wait=20") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert len({answer.json() for answer in answers}) == 3
+    assert service.ledger().count(f"momentary {name}") == 3
+
+
+def test_an_exit_in_a_coroutine_ends_the_computation_only(service: Service) -> None:
+    """`sys.exit()` in an async function is a failure of it; the worker's loop lives on."""
+    for _ in range(2):
+        answer = service.get(f"{RESOURCES}/test.exits", Prefer="wait=20")
+        assert (answer.status_code, answer.json()["exception"]) == (502, "SystemExit")
+        time.sleep(1.2)
+    assert service.get(f"{RESOURCES}/test.coroutine?name={unique()}", Prefer="wait=20").status_code == 200
+
+
 def test_what_is_not_offloaded_is_computed_in_the_web_process(service: Service) -> None:
     """An async function with offload=False runs once for both web processes, in one of them."""
     name = unique()

@@ -15,6 +15,8 @@ from cache_layer.publication import TRAVEL_LIMIT, Changed, Publication, Value, p
 from cache_layer.redis import Store
 from tests.support.keys import key
 
+TOKEN = "here:one"
+
 
 @pytest.fixture
 def cache(store: Store) -> Cache:
@@ -32,12 +34,12 @@ async def feed(store: Store) -> AsyncIterator[Feed]:
 async def fill(cache: Cache, what: Key, payload: bytes, *, force: bool = False) -> Committed:
     """Compute `what` in this process."""
     found = await cache.lookup(what)
-    begun = await cache.begin(what, seen=found.nonce, lease=5.0, force=force)
+    begun = await cache.begin(what, seen=found.nonce, token=TOKEN, lease=5.0, force=force)
     assert begun.what == "begun"
     return await cache.commit(
         what,
         payload,
-        holder=begun.token,
+        holder=TOKEN,
         tag_versions=begun.tag_versions,
         compute_seconds=0.01,
         computed_at=time.time(),
@@ -88,28 +90,40 @@ async def test_loss_of_the_store_starts_a_new_epoch(cache: Cache) -> None:
 
 
 async def test_only_one_may_compute(cache: Cache) -> None:
-    """While one holds the lease of a key, nobody else gets it."""
+    """While one holds the lease of a key, nobody else gets it; asking again with the same token is no other."""
     what = key()
-    assert (await cache.begin(what, seen=b"", lease=5.0)).what == "begun"
-    assert (await cache.begin(what, seen=b"", lease=5.0)).what == "busy"
+    assert (await cache.begin(what, seen=b"", token=TOKEN, lease=5.0)).what == "begun"
+    assert (await cache.begin(what, seen=b"", token="here:two", lease=5.0)).what == "busy"
+    assert (await cache.begin(what, seen=b"", token=TOKEN, lease=5.0)).what == "begun"
+
+
+async def test_a_lease_is_let_go_by_its_holder_only(cache: Cache) -> None:
+    """Who ends without a value frees the key at once; a foreign token neither prolongs nor frees it."""
+    what = key()
+    await cache.begin(what, seen=b"", token=TOKEN, lease=5.0)
+    assert not await cache.hold(what, "here:two", 0)
+    assert await cache.hold(what, TOKEN, 9.0)
+    assert await cache.store.command("PTTL", cache.names.lease(what)) > 5000
+    assert await cache.hold(what, TOKEN, 0)
+    assert (await cache.begin(what, seen=b"", token="here:two", lease=5.0)).what == "begun"
 
 
 async def test_who_judged_an_older_entry_reads_again(cache: Cache) -> None:
     """A computation is not begun over an entry that the asker has not seen."""
     what = key()
     await fill(cache, what, b"[1]")
-    assert (await cache.begin(what, seen=b"", lease=5.0)).what == "hit"
+    assert (await cache.begin(what, seen=b"", token=TOKEN, lease=5.0)).what == "hit"
 
 
 async def test_a_commit_without_the_lease_stores_nothing(cache: Cache) -> None:
-    """Who has lost the lease is refused, and the value of the new holder stays."""
+    """Who has lost the lease is refused, and what the new holder does stays."""
     what = key()
-    begun = await cache.begin(what, seen=b"", lease=0.05)
-    await asyncio.sleep(0.1)
+    begun = await cache.begin(what, seen=b"", token=TOKEN, lease=5.0)
+    await cache.store.command("UNLINK", cache.names.lease(what))
     late = await cache.commit(
         what,
         b"[0]",
-        holder=begun.token,
+        holder=TOKEN,
         tag_versions=begun.tag_versions,
         compute_seconds=0.1,
         computed_at=time.time(),
@@ -123,13 +137,13 @@ async def test_a_commit_without_the_lease_stores_nothing(cache: Cache) -> None:
 async def test_no_value_survives_the_invalidation_of_its_tag(cache: Cache, when: str) -> None:
     """A reader that started before an invalidation cannot fill the key, and a filled key is outdated by it."""
     what = key(tags=("sales",))
-    begun = await cache.begin(what, seen=b"", lease=5.0)
+    begun = await cache.begin(what, seen=b"", token=TOKEN, lease=5.0)
     if when == "before the commit":
         await cache.invalidate("sales")
     committed = await cache.commit(
         what,
         b"[0]",
-        holder=begun.token,
+        holder=TOKEN,
         tag_versions=begun.tag_versions,
         compute_seconds=0.1,
         computed_at=time.time(),
@@ -157,21 +171,22 @@ async def test_foreign_bytes_are_a_miss(cache: Cache) -> None:
         await cache.store.command("SET", cache.names.entry(what), rubbish, "PX", 60000)
         found = await cache.lookup(what)
         assert found.entry is None
-        begun = await cache.begin(what, seen=found.nonce, lease=5.0)
+        begun = await cache.begin(what, seen=found.nonce, token=TOKEN, lease=5.0)
         assert begun.what == "begun"
-        await cache.fail_in_place(what, b"{}", token=begun.token)
+        await cache.fail_in_place(what, b"{}", token=TOKEN)
         await cache.store.command("UNLINK", cache.names.failure(what))
 
 
 async def test_a_failure_is_remembered_for_a_while(cache: Cache) -> None:
-    """After a failure nobody computes again until it is forgotten."""
-    what = key(error_ttl=0.05)
-    begun = await cache.begin(what, seen=b"", lease=5.0)
-    await cache.fail_in_place(what, b'{"type":"x"}', token=begun.token)
+    """After a failure nobody computes again until it is forgotten, which its own time sees to."""
+    what = key(error_ttl=60)
+    await cache.begin(what, seen=b"", token=TOKEN, lease=5.0)
+    await cache.fail_in_place(what, b'{"type":"x"}', token=TOKEN)
     assert (await cache.lookup(what)).failure == b'{"type":"x"}'
-    assert (await cache.begin(what, seen=b"", lease=5.0)).what in ("failed", "begun")
-    await asyncio.sleep(0.1)
-    assert (await cache.lookup(what)).failure is None
+    assert (await cache.begin(what, seen=b"", token=TOKEN, lease=5.0)).what == "failed"
+    assert 0 < await cache.store.command("PTTL", cache.names.failure(what)) <= 60_000
+    await cache.store.command("UNLINK", cache.names.failure(what))
+    assert (await cache.begin(what, seen=b"", token=TOKEN, lease=5.0)).what == "begun"
 
 
 async def test_everyone_who_listens_hears_a_commit(cache: Cache, feed: Feed) -> None:

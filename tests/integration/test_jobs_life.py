@@ -56,8 +56,22 @@ class Desk:
         fields = await self.records.get(job_id)
         return fields["status"] if fields else ""
 
+    async def fields(self, job_id: str) -> dict[str, str]:
+        found = await self.records.get(job_id)
+        assert found is not None
+        return found
+
     async def waiting(self) -> int:
         return int(await self.store.command("LLEN", self.list))
+
+    async def clean(self) -> None:
+        """Drop what lives without a TTL: the messages, and jobs that a test left alive."""
+        names = self.store.names
+        for job_id in await self.store.command("ZRANGE", names.live(), 0, -1):
+            job = names.job(job_id.decode())
+            lease = await self.store.command("HGET", job, "lease")
+            await self.store.command("UNLINK", job, *([lease] if lease else []))
+        await self.store.command("UNLINK", self.list, names.live())
 
     async def silence(self, job_id: str) -> None:
         """Let the attempt's lease run out."""
@@ -68,7 +82,7 @@ class Desk:
 async def desk(store: Store) -> AsyncIterator[Desk]:
     made = Desk(store)
     yield made
-    await store.command("UNLINK", made.list)
+    await made.clean()
 
 
 async def test_many_submissions_are_one_job(desk: Desk) -> None:
@@ -115,7 +129,10 @@ async def test_a_zombie_cannot_write(desk: Desk) -> None:
     assert heir.fence == zombie.fence + 1
     assert (await desk.commit(what, "a", zombie)).what == "revoked"
     assert await desk.records.beat("a", zombie.fence, progress=b"{}") == "lost"
-    assert await desk.records.end("a", zombie.fence, "failed", key=what, problem=PROBLEM) == (False, False)
+    assert await desk.records.end("a", zombie.fence, "failed", fields=await desk.fields("a"), problem=PROBLEM) == (
+        False,
+        False,
+    )
     assert (await desk.commit(what, "a", heir)).what == "stored"
 
 
@@ -149,13 +166,17 @@ async def test_a_lost_message_is_rung_again(desk: Desk, monkeypatch: pytest.Monk
 
 
 async def test_a_long_queue_is_no_lost_message(desk: Desk) -> None:
-    """While other messages wait, a job that waits long is not rung again: its own may be among them."""
+    """While other messages wait its own may be among them: it is rung for after twice the time, and not never."""
     await desk.submit(key("other"), "other")
     what = key()
     await desk.submit(what, "a")
-    await desk.store.command("HSET", desk.store.names.job("a"), "rung_at", 1)
+    recently = int(time.time() * 1000) - 30_000
+    await desk.store.command("HSET", desk.store.names.job("a"), "rung_at", recently)
     assert (await desk.records.wake("a", desk.bell("a"))).what == "well"
     assert await desk.waiting() == 2
+    await desk.store.command("HSET", desk.store.names.job("a"), "rung_at", 1)
+    assert (await desk.records.wake("a", desk.bell("a"))).what == "rung"
+    assert await desk.waiting() == 3
 
 
 async def test_lost_jobs_are_found_without_anybody_asking(desk: Desk) -> None:
@@ -207,7 +228,7 @@ async def test_a_full_queue_refuses(store: Store) -> None:
     desk = Desk(store, queue_limit=2)
     assert [(await desk.submit(key(f"k{n}"), f"job{n}")).what for n in range(3)] == ["created", "created", "full"]
     assert await desk.status("job2") == ""
-    await store.command("UNLINK", desk.list)
+    await desk.clean()
 
 
 async def test_a_waiting_job_is_cancelled_at_once(desk: Desk) -> None:
@@ -231,13 +252,59 @@ async def test_a_running_job_learns_that_it_was_cancelled(desk: Desk) -> None:
 
 async def test_a_failure_is_told_and_frees_the_key(desk: Desk) -> None:
     """A failed job remembers its failure for the key, and after that time the key may be computed again."""
-    what = key(error_ttl=0.05)
+    what = key(error_ttl=60)
     await desk.submit(what, "a")
     claim = await desk.claim("a", what)
-    assert await desk.records.end("a", claim.fence, "failed", key=what, problem=PROBLEM) == (True, False)
-    assert (await desk.submit(what, "b")).what in ("failed", "created")
-    await asyncio.sleep(0.1)
-    assert (await desk.submit(what, "c")).what in ("created", "joined")
+    ended = await desk.records.end("a", claim.fence, "failed", fields=await desk.fields("a"), problem=PROBLEM)
+    assert ended == (True, False)
+    assert (await desk.cache.lookup(what)).failure == PROBLEM
+    assert (await desk.submit(what, "b")).what == "failed"
+    await desk.store.command("UNLINK", desk.store.names.failure(what))
+    assert (await desk.submit(what, "c")).what == "created"
+
+
+async def test_a_worker_that_cannot_run_a_job_tells_those_who_wait(desk: Desk) -> None:
+    """A job that is ended by a worker without the declaration fails its key too: the record names what to end."""
+    what = key(error_ttl=60)
+    await desk.submit(what, "a")
+    claim = await desk.claim("a", None)
+    await desk.records.end("a", claim.fence, "failed", fields=await desk.fields("a"), problem=PROBLEM)
+    assert (await desk.submit(what, "b")).what == "failed"
+
+
+async def test_an_interruption_is_no_failure(desk: Desk) -> None:
+    """An attempt whose process was told to go waits again, with no error, and its next one is the second."""
+    what = key()
+    await desk.submit(what, "a")
+    claim = await desk.claim("a", what)
+    await desk.records.end("a", claim.fence, "retrying", fields=await desk.fields("a"), message=b"again")
+    fields = await desk.fields("a")
+    assert (fields["status"], fields["reruns"], fields.get("error")) == ("queued", "1", None)
+    assert (await desk.claim("a", what)).fence == 2
+
+
+async def test_accepted_work_is_not_evicted(desk: Desk) -> None:
+    """While a job lives its record has no TTL, so a full store drops values and not jobs; its end gives it one."""
+    what = key()
+    await desk.submit(what, "a")
+    job, lease = desk.store.names.job("a"), desk.store.names.lease(what)
+    assert [await desk.store.command("PTTL", name) for name in (job, lease)] == [-1, -1]
+    claim = await desk.claim("a", what)
+    await desk.commit(what, "a", claim)
+    assert await desk.store.command("PTTL", job) > 0
+    assert await desk.store.command("EXISTS", lease) == 0
+
+
+async def test_roles_are_alive_while_one_process_is(desk: Desk) -> None:
+    """Two workers share a queue: when one leaves, the queue is still attended; when both have left, it is not."""
+    for process in ("one", "two"):
+        await desk.records.show_life(process, 60, "worker", "worker:default")
+    await desk.records.show_life("one", 0, "worker", "worker:default")
+    assert await desk.records.alive("worker", "scheduler") == {"worker": True, "scheduler": False}
+    assert (await desk.submit(key(), "a")).alive
+    await desk.records.show_life("two", 0, "worker", "worker:default")
+    assert await desk.records.alive("worker") == {"worker": False}
+    assert not (await desk.submit(key(), "b")).alive
 
 
 async def test_a_retry_waits_in_the_same_job(desk: Desk) -> None:
@@ -245,7 +312,9 @@ async def test_a_retry_waits_in_the_same_job(desk: Desk) -> None:
     what = key()
     await desk.submit(what, "a")
     claim = await desk.claim("a", what)
-    await desk.records.end("a", claim.fence, "retrying", key=what, problem=PROBLEM, due=0.1, message=b"later")
+    await desk.records.end(
+        "a", claim.fence, "retrying", fields=await desk.fields("a"), problem=PROBLEM, due=0.1, message=b"later"
+    )
     assert await desk.status("a") == "retrying"
     assert (await desk.submit(what, "b")).job_id == "a"
     assert (await desk.claim("a", what)).fence == 2
@@ -259,5 +328,5 @@ async def test_the_same_action_id_is_one_job(desk: Desk) -> None:
     assert (first.what, second.what) == ("created", "joined")
     assert await desk.waiting() == 1
     claim = await desk.claim("f", None)
-    assert await desk.records.end("f", claim.fence, "succeeded", key=None) == (True, False)
+    assert await desk.records.end("f", claim.fence, "succeeded", fields=await desk.fields("f")) == (True, False)
     assert await desk.status("f") == "succeeded"

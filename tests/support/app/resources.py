@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -106,6 +107,27 @@ def dies() -> None:
     os._exit(3)
 
 
+@resource("test.momentary", fresh=0, stale=0)
+def momentary(name: Name) -> int:
+    """Never fresh: it only shares its computation."""
+    note(f"momentary {name}")
+    return time.monotonic_ns()
+
+
+@resource("test.exits", retries=0, error_ttl=1)
+async def exits() -> None:
+    """Ends, as it thinks, its process."""
+    sys.exit(3)
+
+
+@resource("test.steady", retries=0)
+def steady(name: Name, seconds: Seconds = 1.0) -> str:
+    """Takes its time and reports nothing; raises what ends its process."""
+    note(f"steady {name}")
+    time.sleep(seconds)
+    return name
+
+
 @resource("test.here", offload=False, fresh=1)
 async def here(name: Name) -> dict[str, Any]:
     """Computed in the web process."""
@@ -144,3 +166,11 @@ def write(name: Name, text: Name) -> None:
 def tick() -> None:
     """Happens each second."""
     note("tick")
+
+
+@action("test.once", retries=0, time_limit=2)
+def once(name: Name, seconds: Seconds = 1.0) -> None:
+    """Must not happen twice."""
+    note(f"once {name}")
+    time.sleep(seconds)
+    note(f"done {name}")

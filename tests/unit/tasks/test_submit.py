@@ -61,10 +61,10 @@ def comparable(message: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("serializer", ["json", "msgpack"])
 @pytest.mark.parametrize("queue", ["default", "heavy"])
-@pytest.mark.parametrize(("time_limit", "hard", "soft"), [(60.0, 70, 60), (0.5, 11, 1)])
+@pytest.mark.parametrize(("time_limit", "hard"), [(60.0, 105), (0.5, 46)])
 @pytest.mark.parametrize("priority", [0, 5, 9])
 def test_the_message_is_the_one_celery_makes(
-    sent: list[tuple[Any, ...]], serializer: str, queue: str, time_limit: float, hard: int, soft: int, priority: int
+    sent: list[tuple[Any, ...]], serializer: str, queue: str, time_limit: float, hard: int, priority: int
 ) -> None:
     """Field by field what `apply_async` sends for the same options, save the tag and the names of the sender."""
     bell = doorbell(serializer=serializer).bell(JOB, queue=queue, priority=priority, time_limit=time_limit)
@@ -74,7 +74,6 @@ def test_the_message_is_the_one_celery_makes(
         queue=queue,
         priority=redis_priority(priority),
         time_limit=hard,
-        soft_time_limit=soft,
     )
     ours = json.loads(bell.message)
     assert comparable(ours) == comparable(theirs)
@@ -87,9 +86,7 @@ def test_a_countdown_is_celery_s(sent: list[tuple[Any, ...]], serializer: str, m
     """A later attempt carries the time Celery would give it."""
     monkeypatch.setattr(app, "now", lambda: datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC))
     bell = doorbell(serializer=serializer).bell(JOB, queue="default", priority=5, time_limit=60, countdown=2.5)
-    _, theirs = pushed(
-        sent, serializer=serializer, queue="default", priority=3, time_limit=70, soft_time_limit=60, countdown=2.5
-    )
+    _, theirs = pushed(sent, serializer=serializer, queue="default", priority=3, time_limit=105, countdown=2.5)
     assert comparable(json.loads(bell.message)) == comparable(theirs)
     assert theirs["headers"]["eta"] == "2030-01-02T03:04:07.500000+00:00"
 
@@ -177,8 +174,7 @@ async def test_a_broker_elsewhere_is_rung_with_the_same_options(
                 "queue": "heavy",
                 "priority": level,
                 "ignore_result": True,
-                "time_limit": 11,
-                "soft_time_limit": 1,
+                "time_limit": 46,
                 "countdown": 3.0,
             },
         )
