@@ -5,21 +5,27 @@ Invariant: who asks is read from the connection itself, and what is not expressl
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import inspect
 import secrets
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from http.cookies import CookieError, SimpleCookie
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import aget_user, get_user_model
+from django.core.exceptions import ValidationError
+from django.db import close_old_connections
+from django.http.request import split_domain_port, validate_host
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from asgi_app.env import env
-from asgi_app.errors import Denied, Misdeclared, Unauthenticated
+from asgi_app.errors import Denied, Misdeclared, Unauthenticated, Unavailable
 from asgi_app.registry import Action, Principal, Resource
 
 if TYPE_CHECKING:
@@ -29,6 +35,21 @@ if TYPE_CHECKING:
 SCOPES = ("read", "run", "publish", "invalidate")
 _STAFF = "millpond:staff"
 _TOKEN_PREFIX = "mp_"  # noqa: S105  (what secrets scanners look for; no secret itself)
+#: Questions to a database that does not answer, in all; who comes then is refused instead of queued.
+_UNANSWERED = 1000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who asks, and what that stands on."""
+
+    principal: Principal
+    #: Unix seconds when an API token ends, None for never.
+    expires_at: float | None = None
+    #: Digest of the API token, "" where there is none.
+    token: str = ""
 
 
 async def authenticate(scope: Mapping[str, Any]) -> Principal:
@@ -37,15 +58,59 @@ async def authenticate(scope: Mapping[str, Any]) -> Principal:
     A cookie counts only when the Origin is an allowed one; a websocket without Origin is no browser, and its cookie no
     identity.  Raises Unauthenticated for an unknown or expired token.
     """
-    bearer = _header(scope, b"authorization")
-    if bearer[:7].lower() == b"bearer ":
-        return await _token_principal(bearer[7:].strip().decode("latin-1"))
-    if scope["type"] == "websocket" and not _header(scope, b"origin"):
-        return Principal.public()
-    if not origin_allowed(scope):
-        return Principal.public()
-    user = await _session_user(scope)
-    return await _user_principal(user) if user is not None else Principal.public()
+    return (await identify(scope)).principal
+
+
+async def identify(scope: Mapping[str, Any]) -> Identity:
+    """Like `authenticate`, for a connection that outlives its request: see `confirm`."""
+    token = bearer_token(scope)
+    if token is not None:
+        return await _token_identity(_digest(token))
+    return Identity(principal=await _cookie_principal(scope))
+
+
+async def confirm(identity: Identity) -> None:
+    """Raises Unauthenticated when the API token of an identity has expired or was revoked since."""
+    if identity.token:
+        await _token_identity(identity.token)
+
+
+def bearer_token(scope: Mapping[str, Any]) -> str | None:
+    """The token of an `Authorization: Bearer` header; None without one, whatever else the header says."""
+    header = _header(scope, b"authorization")
+    return header[7:].strip().decode("latin-1") if header[:7].lower() == b"bearer " else None
+
+
+async def with_database(work: Callable[[], Awaitable[T]]) -> T:
+    """`await work()` on database connections that work: Django renews them at each request, a websocket has none.
+
+    Cancelled it returns at once, and what hangs in the database ends by itself behind it.  Raises Unavailable when too
+    much hangs there already.
+    """
+    if len(_behind) >= _UNANSWERED:
+        raise Unavailable("the database does not answer", retry_after=2.0, extra={"part": "database"})
+    task = asyncio.get_running_loop().create_task(_renewed(work))
+    _behind.add(task)
+    task.add_done_callback(_over)
+    return await asyncio.shield(task)
+
+
+_behind: set[asyncio.Task[Any]] = set()
+
+
+async def _renewed(work: Callable[[], Awaitable[T]]) -> T:
+    renew = sync_to_async(close_old_connections)
+    await renew()
+    try:
+        return await work()
+    finally:
+        await renew()
+
+
+def _over(task: asyncio.Task[Any]) -> None:
+    _behind.discard(task)
+    if not task.cancelled():
+        task.exception()  # it is the waiting one's, who may have gone
 
 
 def origin_allowed(scope: Mapping[str, Any]) -> bool:
@@ -59,21 +124,26 @@ def origin_allowed(scope: Mapping[str, Any]) -> bool:
 def own_origin(scope: Mapping[str, Any]) -> str:
     """The origin of the request's own address, "" when its Host is not an allowed one."""
     host = _header(scope, b"host").decode("latin-1").lower()
-    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    if name.strip("[]") not in {allowed.strip("[]") for allowed in env().allowed_hosts}:
+    name, _ = split_domain_port(host)
+    if not name or not validate_host(name, env().allowed_hosts):
         return ""
     secure = scope.get("scheme") in ("https", "wss")
     return f"{'https' if secure else 'http'}://{host}"
 
 
 async def principal_of(user_id: str) -> Principal:
-    """The rights of a Django user by id; an id that is no user of ours is a principal with just that id."""
+    """The rights of a Django user by id; an id that is no user of ours is a principal with just that id.
+
+    Raises Unauthenticated for a user who was deactivated.
+    """
     model = get_user_model()
     try:
-        user = await model._default_manager.filter(pk=user_id, is_active=True).afirst()
-    except (ValueError, TypeError):
+        user = await model._default_manager.filter(pk=user_id).afirst()
+    except (ValueError, TypeError, ValidationError):
         user = None
-    if user is not None:
+    if user is not None and str(user.pk) == user_id:  # " 1" and "１" find user 1, and are other people's ids
+        if not user.is_active:
+            raise Unauthenticated("this user was deactivated")
         return await _user_principal(user)
     return Principal(
         user_id=user_id,
@@ -113,6 +183,11 @@ def require_scope(principal: Principal, scope: str) -> None:
         raise Unauthenticated(needed) if principal.is_anonymous else Denied(needed)
 
 
+def with_scopes(principal: Principal, scopes: frozenset[str]) -> Principal:
+    """The same principal with just these scopes."""
+    return replace(principal, scopes=scopes)
+
+
 def is_staff(principal: Principal) -> bool:
     """Whether the principal is a user with access to the admin."""
     return _STAFF in principal.permissions
@@ -138,19 +213,26 @@ def create_token(username: str, days: int | None, scopes: tuple[str, ...]) -> st
     return token
 
 
-async def _token_principal(token: str) -> Principal:
+async def _cookie_principal(scope: Mapping[str, Any]) -> Principal:
+    if scope["type"] == "websocket" and not _header(scope, b"origin"):
+        return Principal.public()
+    if not origin_allowed(scope):
+        return Principal.public()
+    user = await _session_user(scope)
+    return await _user_principal(user) if user is not None else Principal.public()
+
+
+async def _token_identity(digest: str) -> Identity:
     from asgi_app.models import ApiToken
 
-    row = await ApiToken.objects.select_related("user").filter(digest=_digest(token)).afirst()
+    row = await ApiToken.objects.select_related("user").filter(digest=digest).afirst()
     if row is None or not row.user.is_active or (row.expires_at and row.expires_at <= timezone.now()):
         raise Unauthenticated("the token is unknown or expired")
     owner = await _user_principal(row.user)
-    return Principal(
-        user_id=owner.user_id,
-        username=owner.username,
-        scopes=frozenset(row.scopes.split()),
-        is_anonymous=False,
-        permissions=owner.permissions,
+    return Identity(
+        principal=with_scopes(owner, frozenset(row.scopes.split())),
+        expires_at=row.expires_at.timestamp() if row.expires_at else None,
+        token=digest,
     )
 
 

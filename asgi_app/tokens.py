@@ -1,7 +1,8 @@
 """Tokens of the websocket: JWTs, HS256 only, that any back end which knows `MILLPOND_TOKEN_SECRET` may mint.
 
 Claims of a connection: `sub` (optional; need not be a Django user), `exp` (optional), `info`, `channels`.  Of a
-subscription: `channel`, `sub`, `exp`.  They are those of Centrifugo, so that existing back ends need no change.
+subscription: `channel`, `sub`, `exp`.  They are those of Centrifugo, so that existing back ends need no change.  One is
+our own: `millpond:scopes`, the most that the connection may do, whatever its user may.
 Invariant: no token is accepted that is not signed with the key, expired, or meant for another purpose.
 """
 
@@ -22,6 +23,7 @@ _ALGORITHM = "HS256"
 #: HMAC-SHA256 pads a shorter key with zeros to its block.  Done beforehand it is the same key, and PyJWT does not warn
 #: of a short one at each call: how long a secret must be is judged once, with the settings.
 _BLOCK = 64
+_SCOPES = "millpond:scopes"
 
 
 class TokenError(Exception):
@@ -52,6 +54,8 @@ class Claims:
     info: Any
     #: Topics the server subscribes at connect.
     channels: tuple[str, ...]
+    #: The most it may do, None for all that its user may.
+    scopes: frozenset[str] | None = None
 
     def expires_in(self, now: float) -> float | None:
         """Seconds left at unix time `now`, None for ever."""
@@ -59,13 +63,21 @@ class Claims:
 
 
 def mint_connection(
-    sub: str, ttl: float | None, *, info: Any = None, channels: tuple[str, ...] = (), now: float | None = None
+    sub: str,
+    ttl: float | None,
+    *,
+    info: Any = None,
+    channels: tuple[str, ...] = (),
+    scopes: frozenset[str] | None = None,
+    now: float | None = None,
 ) -> str:
     """A token with which `sub` ("" for the public) may connect within `ttl` seconds (None: for ever)."""
     issued = time.time() if now is None else now
     claims: dict[str, Any] = {"iat": int(issued)}
     optional = {"sub": sub, "info": info, "channels": list(channels)}
     claims |= {name: value for name, value in optional.items() if value}
+    if scopes is not None:
+        claims[_SCOPES] = sorted(scopes)
     if ttl is not None:
         claims["exp"] = int(issued + ttl)
     return jwt.encode(claims, _key(), algorithm=_ALGORITHM)
@@ -119,12 +131,25 @@ def _expiry(payload: dict[str, Any]) -> float | None:
 
 
 def _claims(payload: dict[str, Any]) -> Claims:
-    sub, channels = payload.get("sub", ""), payload.get("channels") or []
+    sub = payload.get("sub", "")
     if not isinstance(sub, str):
         raise TokenInvalid("sub is not a string")
-    if not isinstance(channels, list) or not all(isinstance(name, str) for name in channels):
-        raise TokenInvalid("channels is not a list of strings")
-    return Claims(sub=sub, expires_at=_expiry(payload), info=payload.get("info"), channels=tuple(channels))
+    return Claims(
+        sub=sub,
+        expires_at=_expiry(payload),
+        info=payload.get("info"),
+        channels=_texts(payload, "channels") or (),
+        scopes=None if (scopes := _texts(payload, _SCOPES)) is None else frozenset(scopes),
+    )
+
+
+def _texts(payload: dict[str, Any], claim: str) -> tuple[str, ...] | None:
+    found = payload.get(claim)
+    if found is None:
+        return None
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise TokenInvalid(f"{claim} is not a list of strings")
+    return tuple(found)
 
 
 def _key() -> bytes:

@@ -5,6 +5,7 @@ Invariant: a Source exists only for a principal who may see it.
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,6 +51,9 @@ class Source(Protocol):
     #: Keep it fresh while somebody is subscribed.
     watched: bool
 
+    async def allowed(self) -> None:
+        """May the principal still see it?  Raises what `open_topic` raises if not."""
+
     async def read(self) -> Snapshot:
         """The state now.  Never waits for a computation, but starts or joins one when there is no fresh value.
 
@@ -62,8 +66,16 @@ async def open_topic(text: str, principal: Principal) -> Source:
     if text.startswith("job:"):
         return await _open_job(text, principal)
     resource, params = registry.split_topic(text)
-    await access.check(resource, principal, params)
+    await _check(resource, principal, params)
     return ValueSource(resource, params, principal)
+
+
+async def _check(resource: Resource, principal: Principal, params: Any) -> None:
+    """A rule that is a coroutine may ask the database; others cannot, and cost no thread."""
+    if inspect.iscoroutinefunction(resource.access):
+        await access.with_database(lambda: access.check(resource, principal, params))
+    else:
+        await access.check(resource, principal, params)
 
 
 class ValueSource:
@@ -77,6 +89,9 @@ class ValueSource:
         self.topic = key.topic
         self.tags = key.tags
         self.watched = resource.refresh == "watched"
+
+    async def allowed(self) -> None:
+        await _check(self._resource, self._principal, self._params)
 
     async def read(self) -> Snapshot:
         reading = await wiring.node().reader.read(self._resource, self._params, self._principal)
@@ -104,9 +119,11 @@ class JobSource:
         self.key = self.topic = f"job:{job_id}"
         self.channel = wiring.node().cache.names.job_channel(job_id)
 
+    async def allowed(self) -> None:
+        await _visible_job(self._id, self._principal)
+
     async def read(self) -> Snapshot:
-        fields = await jobs.check_visible(await wiring.node().records.get(self._id), self._principal)
-        job = jobs.public(fields)
+        job = jobs.public(await _visible_job(self._id, self._principal))
         return Snapshot(
             state="fresh",
             position=Position(job_epoch(self._id), job["version"]),
@@ -122,8 +139,12 @@ async def _open_job(text: str, principal: Principal) -> Source:
     job_id = text.removeprefix("job:")
     if not jobs.is_job_id(job_id):
         raise NotFound("there is no such job")
-    await jobs.check_visible(await wiring.node().records.get(job_id), principal)
+    await access.with_database(lambda: _visible_job(job_id, principal))
     return JobSource(job_id, principal)
+
+
+async def _visible_job(job_id: str, principal: Principal) -> jobs.Fields:
+    return await jobs.check_visible(await wiring.node().records.get(job_id), principal)
 
 
 async def refresh_topic(text: str, principal: Principal) -> str:

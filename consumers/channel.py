@@ -16,6 +16,7 @@ import msgspec
 from cache_layer.position import Position
 
 if TYPE_CHECKING:
+    from asgi_app.access import Identity
     from asgi_app.topics import Snapshot, Source
 
 #: Epochs a channel has left and remembers: a publication of one of them comes late and is worth nothing.
@@ -52,11 +53,15 @@ class News:
 class Holder(Protocol):
     """Whoever holds subscriptions."""
 
+    @property
+    def identity(self) -> Identity:
+        """On whose behalf; the same for all its subscriptions."""
+
     def touch(self, subscription: Subscription) -> None:
         """There may be news for this subscription.  Must not block or raise."""
 
     def expel(self, subscription: Subscription, error: Exception) -> None:
-        """The subscription has ended.  Must not block or raise."""
+        """The subscription has ended; `error` says whether for good.  Must not block or raise."""
 
 
 class Subscription:

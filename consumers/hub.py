@@ -2,7 +2,8 @@
 
 Invariants: a channel is subscribed, and the store has confirmed it, before its snapshot is read, so nothing falls
 between the two; whatever may have been missed is read again once per channel, not once per subscriber; there is one
-timer per channel, and no holder can slow another one down.
+timer per channel, and no holder can slow another one down; every subscriber is judged anew, each for itself, whenever
+the value is looked at again or comes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from asgi_app.errors import Denied, MillpondError, NotFound, Unauthenticated
+from asgi_app import access
+from asgi_app.access import Identity
+from asgi_app.errors import Denied, MillpondError, NotFound, TooManyRequests, Unauthenticated, Unavailable
+from asgi_app.registry import Principal
 from asgi_app.topics import Snapshot, Source
 from asgi_app.wiring import Node, node
 from cache_layer.errors import StoreUnavailable
@@ -35,10 +39,18 @@ JOIN_WITHIN = 2.0
 GRACE = 10.0
 #: Seconds over which all channels are read again after a gap.
 _GAP_SPREAD = 1.0
-#: Reads in the background at once.
-_READS = 16
-#: Repetitions of a read that was overtaken, before others get their turn.
+#: Reads at once, in all and in the background: thousands may join at once, and the store serves others as well.
+_READS = 48
+_READS_BEHIND = 16
+#: Repetitions of a read that was overtaken, before others get their turn, and the seconds of that turn.
 _REPEATS = 3
+_TURN = 0.1
+#: Seconds a read in the background waits for the judgement of its subscribers.
+_JUDGED_WITHIN = 1.0
+#: Seconds for which a judgement serves values that come without a read, and the confirmation of an API token.
+_JUDGED_FOR = 5.0
+#: Confirmed API tokens that are remembered.
+_CONFIRMED_MOST = 10_000
 #: Seconds of one slice of a broadcast; other connections get their turn in between.
 _SLICE = 0.002
 #: Holders told at once, without slices.
@@ -55,10 +67,13 @@ class Hub:
         self.connections = connections
         self._feed = feed
         self._invalidations = invalidations
-        self._hears_invalidations = False
+        self._hearing: asyncio.Task[None] | None = None
         self._lines: dict[str, Line] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reads = asyncio.Semaphore(_READS)
+        self._reads_behind = asyncio.Semaphore(_READS_BEHIND)
+        #: Digest of an API token: when it was last found valid (monotonic).
+        self._confirmed: dict[str, float] = {}
         feed.on_gap.append(self._gap)
 
     # Joining and leaving
@@ -125,10 +140,10 @@ class Hub:
             self._end(line)
         if self._gap in self._feed.on_gap:
             self._feed.on_gap.remove(self._gap)
-        self._feed.unsubscribe(self._invalidations, self._invalidated)
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._feed.unsubscribe(self._invalidations, self._invalidated)
 
     # Reading
 
@@ -149,11 +164,15 @@ class Hub:
             for _ in range(_REPEATS):
                 if not await self._read_once(line):
                     break
-        except MillpondError as error:
-            line.retry_after = error.retry_after or LOOK_AGAIN[1]
-            raise
-        finally:
+        except BaseException as error:
+            line.look_again = getattr(error, "retry_after", None) or LOOK_AGAIN[1]
             line.reading = None
+            self._plan(line)
+            raise
+        line.reading = None
+        if line.suspect:
+            self._read_behind(line, _TURN)
+        else:
             self._plan(line)
 
     async def _read_once(self, line: Line) -> bool:
@@ -173,26 +192,41 @@ class Hub:
         return line.suspect
 
     async def _snapshot(self, line: Line) -> Snapshot:
-        """Read through any of the line's sources: who lost access loses the subscription, and the others go on."""
+        """Read through any of the line's sources: who lost access loses the subscription, whose quota is spent does not
+        count, and the others go on.  Raises TooManyRequests only when it is true of all of them."""
+        spent: set[Principal] = set()
         while True:
-            seat = next(iter(line.seats), None)
+            seat = next((one for one in line.seats if one.holder.identity.principal not in spent), None)
             try:
-                return await (seat.source if seat is not None else line.source).read()
+                async with self._reads:
+                    if line.closed:
+                        raise StoreUnavailable("everybody left meanwhile")
+                    return await (seat.source if seat is not None else line.source).read()
             except _FINAL as error:
                 if seat is not None:
                     self._expel(line, seat, error)
                 if not line.seats:
                     raise
+            except TooManyRequests:
+                if seat is not None:
+                    spent.add(seat.holder.identity.principal)
+                if all(one.holder.identity.principal in spent for one in line.seats):
+                    raise
 
     async def _open(self, line: Line) -> None:
-        if not self._hears_invalidations:
-            await self._feed.subscribe(self._invalidations, self._invalidated)
-            self._hears_invalidations = True
+        await self._hear_invalidations()
         if not line.open:
             await self._feed.subscribe(line.source.channel, self._listener(line))
             line.open = True
             if line.closed:  # everybody left meanwhile
                 self._feed.unsubscribe(line.source.channel, self._listener(line))
+
+    async def _hear_invalidations(self) -> None:
+        """Wait until the store has confirmed it; all who come meanwhile share the one subscription."""
+        hearing = self._hearing
+        if hearing is None or (hearing.done() and (hearing.cancelled() or hearing.exception() is not None)):
+            hearing = self._hearing = self._spawn(self._feed.subscribe(self._invalidations, self._invalidated))
+        await asyncio.shield(hearing)
 
     def _read_behind(self, line: Line, delay: float = 0.0) -> None:
         """Read without anybody waiting; what goes wrong is tried again by the line's timer."""
@@ -203,7 +237,8 @@ class Hub:
 
     async def _read_in_turn(self, line: Line, delay: float) -> None:
         await asyncio.sleep(delay)
-        async with self._reads:
+        await asyncio.wait({self._judge_soon(line)}, timeout=_JUDGED_WITHIN)
+        async with self._reads_behind:
             line.queued = False
             if not line.closed and line.suspect:
                 await asyncio.shield(self._read_soon(line))
@@ -217,6 +252,56 @@ class Hub:
         if delay is not None and line.open and not line.closed:
             line.timer = asyncio.get_running_loop().call_later(delay, self._read_behind, line)
 
+    # Judging
+
+    def _judge_soon(self, line: Line) -> asyncio.Task[None]:
+        """The judgement under way, or a new one: one per channel at a time."""
+        if line.judging is None:
+            line.judging = self._spawn(self._judge(line))
+        return line.judging
+
+    async def _judge(self, line: Line) -> None:
+        """Whoever may not see the topic any more loses the subscription.  Once per identity, in slices."""
+        try:
+            found: dict[Identity, Exception | None] = {}
+            pause_at = time.perf_counter() + _SLICE
+            for number, seat in enumerate(tuple(line.seats)):
+                identity = seat.holder.identity
+                if identity not in found:
+                    found[identity] = await self._verdict(seat, identity)
+                error = found[identity]
+                if error is not None and seat in line.seats:
+                    self._expel(line, seat, error)
+                if number % 16 == 15 and time.perf_counter() >= pause_at:
+                    await asyncio.sleep(0)
+                    pause_at = time.perf_counter() + _SLICE
+            line.judged_at = time.monotonic()
+        finally:
+            line.judging = None
+
+    async def _verdict(self, seat: Subscription, identity: Identity) -> Exception | None:
+        """Why the seat is lost; None: it is not, as far as anybody can tell."""
+        try:
+            await self._confirm(identity)
+            await seat.source.allowed()
+        except (StoreUnavailable, Unavailable):
+            return None  # who cannot be asked has not said no, and without the store nothing is delivered
+        except _FINAL as error:
+            return error
+        except Exception as error:
+            log.exception("%s cannot be judged", seat.source.topic)
+            return error
+        return None
+
+    async def _confirm(self, identity: Identity) -> None:
+        now = time.monotonic()
+        if not identity.token or now < self._confirmed.get(identity.token, 0.0) + _JUDGED_FOR:
+            return
+        await access.with_database(lambda: access.confirm(identity))
+        if len(self._confirmed) >= _CONFIRMED_MOST:
+            self._confirmed.clear()
+        self._confirmed[identity.token] = now
+
     # What the feed says
 
     def _listener(self, line: Line) -> Any:
@@ -227,7 +312,10 @@ class Hub:
         publication = parse(message)
         if isinstance(publication, Value):
             entry = publication.entry
-            told = line.published(entry.position, entry.payload, fresh=entry.fresh, now=time.monotonic())
+            now = time.monotonic()
+            told = line.published(entry.position, entry.payload, fresh=entry.fresh, now=now)
+            if now >= line.judged_at + _JUDGED_FOR:
+                self._judge_soon(line)
         elif isinstance(publication, Signal):
             line.signalled(publication.kind, publication.data)
             told = True
@@ -292,7 +380,7 @@ class Hub:
         finally:
             line.sweeping = False
 
-    def _expel(self, line: Line, seat: Subscription, error: MillpondError) -> None:
+    def _expel(self, line: Line, seat: Subscription, error: Exception) -> None:
         stands = seat in line.subscriptions
         self.leave(seat)
         if stands:

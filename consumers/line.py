@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from typing import TYPE_CHECKING
 
 from consumers.channel import Channel, Subscription
@@ -36,7 +37,12 @@ class Line(Channel):
         #: A read in the background is waiting for its turn.
         self.queued = False
         self.read_at = 0.0
+        #: Seconds until a read that was lost is tried again.
+        self.look_again = LOOK_AGAIN[1]
         self.reading: asyncio.Task[None] | None = None
+        #: Its subscribers are being judged anew.
+        self.judging: asyncio.Task[None] | None = None
+        self.judged_at = time.monotonic()
         self.timer: asyncio.TimerHandle | None = None
         self.end: asyncio.TimerHandle | None = None
         self.sweeping = False
@@ -61,7 +67,7 @@ class Line(Channel):
         """Seconds until the value should be read again, None for not by the clock.  `luck` in [0, 1) spreads looks."""
         watched = self.source.watched
         if self.suspect:
-            return (1.0 - luck / 2) * self.retry_after
+            return (1.0 - luck / 2) * self.look_again
         if self.state == "failed":
             return self.retry_after + luck / 2 if watched else None
         if self.waiting:

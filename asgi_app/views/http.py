@@ -115,7 +115,7 @@ class _Csrf(CsrfViewMiddleware):
 
 def _check_csrf(request: HttpRequest) -> None:
     """A browser's cookie must come with its CSRF token; a bearer token is no browser's doing."""
-    if request.method in _SAFE or "Authorization" in request.headers:
+    if request.method in _SAFE or access.bearer_token(request.scope) is not None:  # type: ignore[attr-defined]
         return
     if settings.SESSION_COOKIE_NAME not in request.COOKIES:
         return
