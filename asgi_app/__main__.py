@@ -5,6 +5,7 @@ Its own commands are below; every other one is Django's (`millpond migrate`, `mi
 
 import logging
 import os
+import signal
 import sys
 import warnings
 
@@ -160,6 +161,9 @@ def _keep_logging(**_: object) -> None:
 def main() -> None:
     """The console script."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "asgi_app.settings")
+    if sys.argv[1:2] == ["up"]:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: os._exit(0))  # until the supervisor has started something to stop
     try:
         if len(sys.argv) > 1 and not sys.argv[1].startswith("-") and sys.argv[1] not in cli.commands:
             env()  # before Django wraps what it raises

@@ -19,6 +19,7 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import aget_user, get_user_model
 from django.core.exceptions import ValidationError
+from django.db import Error as DatabaseFailure
 from django.db import close_old_connections
 from django.http.request import split_domain_port, validate_host
 from django.utils import timezone
@@ -70,9 +71,15 @@ async def identify(scope: Mapping[str, Any]) -> Identity:
 
 
 async def confirm(identity: Identity) -> None:
-    """Raises Unauthenticated when the API token of an identity has expired or was revoked since."""
-    if identity.token:
-        await _token_identity(identity.token)
+    """Raises Unauthenticated when the API token of an identity has expired or was revoked since.
+
+    Raises Unavailable when the database cannot be asked.
+    """
+    try:
+        if identity.token:
+            await _token_identity(identity.token)
+    except DatabaseFailure as error:
+        raise Unavailable("the database does not answer", retry_after=2.0, extra={"part": "database"}) from error
 
 
 def bearer_token(scope: Mapping[str, Any]) -> str | None:
@@ -121,11 +128,16 @@ def origin_allowed(scope: Mapping[str, Any]) -> bool:
     return origin in env().allowed_origins or origin == own_origin(scope)
 
 
+def host_allowed(scope: Mapping[str, Any]) -> bool:
+    """Whether the Host header is one this service answers to (Django asks the same of every request it serves)."""
+    name, _ = split_domain_port(_header(scope, b"host").decode("latin-1").lower())
+    return bool(name) and validate_host(name, env().allowed_hosts)
+
+
 def own_origin(scope: Mapping[str, Any]) -> str:
     """The origin of the request's own address, "" when its Host is not an allowed one."""
     host = _header(scope, b"host").decode("latin-1").lower()
-    name, _ = split_domain_port(host)
-    if not name or not validate_host(name, env().allowed_hosts):
+    if not host_allowed(scope):
         return ""
     secure = scope.get("scheme") in ("https", "wss")
     return f"{'https' if secure else 'http'}://{host}"
@@ -176,6 +188,12 @@ async def check(what: Resource | Action, principal: Principal, params: Any) -> N
         raise Unauthenticated(f"{what.name} needs a login") if principal.is_anonymous else Denied(what.name)
 
 
+def check_readable(principal: Principal) -> None:
+    """Raises Denied for a token that may not read: values are for the public, sessions and the scope `read`."""
+    if not principal.is_anonymous and "read" not in principal.scopes:
+        raise Denied("this needs the scope read")
+
+
 def require_scope(principal: Principal, scope: str) -> None:
     """Raises Unauthenticated or Denied unless `principal` holds `scope`."""
     if scope not in principal.scopes:
@@ -201,8 +219,8 @@ def create_token(username: str, days: int | None, scopes: tuple[str, ...]) -> st
     from asgi_app.models import ApiToken
 
     unknown = sorted(set(scopes) - set(SCOPES))
-    if unknown:
-        raise ValueError(f"unknown scope {', '.join(unknown)}: one or more of {', '.join(SCOPES)}")
+    if unknown or not scopes:
+        raise ValueError(f"unknown scope {', '.join(unknown)!r}: one or more of {', '.join(SCOPES)}")
     model = get_user_model()
     user = model._default_manager.filter(**{model.USERNAME_FIELD: username}).first()
     if user is None:

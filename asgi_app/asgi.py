@@ -17,10 +17,11 @@ django.setup(set_prefix=False)
 # Django first: the modules below need its app registry.
 from django.core.asgi import get_asgi_application  # noqa: E402
 
-from asgi_app import wiring  # noqa: E402
+from asgi_app import access, wiring  # noqa: E402
 from asgi_app.assets import serve_static  # noqa: E402
 from asgi_app.bodies import BoundedBodies  # noqa: E402
 from asgi_app.env import env  # noqa: E402
+from asgi_app.views.preferences import prefers_stream  # noqa: E402
 from consumers import routing, sse  # noqa: E402
 from consumers.hub import hub  # noqa: E402
 
@@ -35,7 +36,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         await _lifespan(receive, send)
     elif scope["type"] == "websocket":
         await routing.application(scope, receive, send)
-    elif _wants_stream(scope):
+    elif _wants_stream(scope) and access.host_allowed(scope):
         await sse.application(scope, receive, send)
     else:
         await _pages(scope, receive, send)
@@ -53,7 +54,8 @@ def _wants_stream(scope: Any) -> bool:
         return True
     if not path.startswith(sse.RESOURCES) or scope["method"] not in ("GET", "HEAD"):
         return False
-    return any(key == b"accept" and b"text/event-stream" in value.lower() for key, value in scope["headers"])
+    accept = b",".join(value for key, value in scope["headers"] if key == b"accept").decode("latin-1")
+    return prefers_stream(accept)
 
 
 async def _lifespan(receive: Any, send: Any) -> None:

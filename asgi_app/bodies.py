@@ -1,21 +1,30 @@
-"""A bound on what a client may send: Django reads a whole body before it looks at its size.
+"""A bound on what a client may send, and on its time: Django reads a whole body before it looks at its size.
 
-Invariant: no request makes this process take in more than the limit, with or without an honest Content-Length.
+Invariant: no request makes this process take in more than the limit, with or without an honest Content-Length, nor
+hold what it has for longer than `_WITHIN`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
-from asgi_app.errors import BodyTooLarge
+from asgi_app.errors import BodyTooLarge, MillpondError
 
 #: A length of more digits is above any limit, and more than `int` reads.
 _DIGITS = 20
+#: Seconds a body may take.
+_WITHIN = 30.0
+
+
+class _BodyTooSlowError(MillpondError):
+    code, status, title, retryable = "body-too-slow", 408, "The body of the request took too long", True
 
 
 class BoundedBodies:
-    """An ASGI application whose requests have a body of at most `limit` bytes; larger ones are answered 413."""
+    """An ASGI application whose requests have a body of at most `limit` bytes; larger ones are answered 413, and those
+    that are not there in time 408."""
 
     def __init__(self, application: Any, limit: int) -> None:
         self._application = application
@@ -25,34 +34,50 @@ class BoundedBodies:
         headers = dict(scope["headers"])
         announced = headers.get(b"content-length", b"0").lstrip(b"0")
         if announced.isdigit() and (len(announced) > _DIGITS or int(announced) > self._limit):
-            await _refuse(send, self._limit)
+            await _refuse(send, self._too_large())
         elif announced or b"transfer-encoding" in headers:
             await self._with_body(scope, receive, send)
         else:
             await self._application(scope, receive, send)
 
     async def _with_body(self, scope: Any, receive: Any, send: Any) -> None:
-        body = bytearray()
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] != "http.request":
-                return  # the client has gone
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self._limit:
-                await _refuse(send, self._limit)
-                return
-        first = iter([{"type": "http.request", "body": bytes(body), "more_body": False}])
+        try:
+            async with asyncio.timeout(_WITHIN):
+                body = await self._taken_in(receive)
+        except TimeoutError:
+            await _refuse(send, _BodyTooSlowError(f"it was not there within {_WITHIN:g} s"))
+            return
+        except BodyTooLarge as error:
+            await _refuse(send, error)
+            return
+        if body is None:
+            return
+        first = iter([{"type": "http.request", "body": body, "more_body": False}])
 
         async def replay() -> Any:
             return next(first, None) or await receive()
 
         await self._application(scope, replay, send)
 
+    async def _taken_in(self, receive: Any) -> bytes | None:
+        """The whole body, None when the client goes.  Raises BodyTooLarge."""
+        body = bytearray()
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                return None
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > self._limit:
+                raise self._too_large()
+        return bytes(body)
 
-async def _refuse(send: Any, limit: int) -> None:
-    error = BodyTooLarge(f"the limit is {limit} bytes (MILLPOND_MAX_BODY)")
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"the limit is {self._limit} bytes (MILLPOND_MAX_BODY)")
+
+
+async def _refuse(send: Any, error: MillpondError) -> None:
     body = json.dumps(error.problem()).encode()
     headers = [
         (b"content-type", b"application/problem+json"),

@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_MIB = 1024 * 1024
 #: Seconds a web process may be silent before another may compute its key; renewed while it computes.
 _LEASE = 15.0
 
@@ -54,9 +53,7 @@ def encode_value(value: Any, *, limit: int) -> bytes:
     if b"\n" in payload:  # from a msgspec.Raw, which is passed on unread; frames and events are cut at newlines
         return encode_value(_decoded(payload), limit=limit)
     if len(payload) > limit:
-        raise ValueTooLarge(
-            f"the value has {len(payload) / _MIB:.1f} MiB; the limit is {limit / _MIB:.1f} MiB (MILLPOND_MAX_VALUE)"
-        )
+        raise ValueTooLarge(f"the value has {len(payload):,} bytes; the limit is {limit:,} (MILLPOND_MAX_VALUE)")
     return payload
 
 

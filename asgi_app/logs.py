@@ -42,13 +42,28 @@ def is_unexpected(record: logging.LogRecord) -> bool:
     return record.exc_info is not None
 
 
+def is_no_handshake(record: logging.LogRecord) -> bool:
+    """Whether a record of uvicorn is an event of the server.
+
+    A line for each websocket that opens or closes would let strangers write the log; metrics count them.
+    """
+    return record.levelno > logging.INFO or not str(record.msg).startswith(_HANDSHAKES)
+
+
+#: How uvicorn and the `websockets` library below it begin what they say of each connection.
+_HANDSHAKES = ('%s - "WebSocket', "connection open", "connection closed", "connection rejected", "HTTP response sent")
+
+
 def configuration() -> dict[str, Any]:
     """Django's LOGGING: everything from INFO on goes to stderr in that form."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": {"()": "asgi_app.logs.LineFormatter"}},
-        "filters": {"unexpected": {"()": "django.utils.log.CallbackFilter", "callback": is_unexpected}},
+        "filters": {
+            "unexpected": {"()": "django.utils.log.CallbackFilter", "callback": is_unexpected},
+            "no handshakes": {"()": "django.utils.log.CallbackFilter", "callback": is_no_handshake},
+        },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"level": "INFO", "handlers": ["stderr"]},
         # Django's own loggers bring handlers that mail admins or print to the console; they are to go the common way.
@@ -58,5 +73,6 @@ def configuration() -> dict[str, Any]:
             # a line for each 404 and 403 would let strangers write the log
             "django.request": {"level": "ERROR", "filters": ["unexpected"]},
             "django.security.DisallowedHost": {"level": "CRITICAL"},
+            "uvicorn.error": {"filters": ["no handshakes"]},
         },
     }

@@ -108,6 +108,8 @@ class Reader:
         With `newer_than` it holds out for a value the holder of that position has not seen.  Raises Denied or
         Unauthenticated (unless `trusted`), Unavailable when the store is away and nothing may be served.
         """
+        if not trusted:
+            access.check_readable(principal)
         question, arrived = await self._question(resource, params, principal, trusted), time.monotonic()
         try:
             reading = await self._look(question)
@@ -241,7 +243,7 @@ class Reader:
                 self._cache,
                 question.resource,
                 question.params,
-                question.principal,
+                question.resource.asker(question.principal),
                 question.key,
                 seen=seen,
                 force=force,
@@ -264,7 +266,7 @@ class Reader:
                     return replace(latest, via=first.via if latest.via == "hit" else latest.via)
                 first = first if first.job_id else replace(latest, via=first.via)
                 if not await waiter.woken():
-                    return latest if latest.entry is not None or latest.job_id else first
+                    return latest if latest.entry is not None else replace(first, unattended=latest.unattended)
 
     # --- without the store
 

@@ -55,7 +55,7 @@ class Submitter:
         """
         resource, key = question.resource, question.key
         job_id = job_id or _new_id()
-        asker = question.principal if resource.vary is not None else Principal.public()
+        asker = resource.asker(question.principal)
         submitted = await self._records.submit(
             key,
             job_id=job_id,

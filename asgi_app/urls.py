@@ -8,6 +8,11 @@ from django.urls import path
 
 from asgi_app.views import actions, connection, jobs, ops, pages, resources
 
+handler400 = "asgi_app.views.faults.bad_request"
+handler403 = "asgi_app.views.faults.forbidden"
+handler404 = "asgi_app.views.faults.not_found"
+handler500 = "asgi_app.views.faults.server_error"
+
 urlpatterns = [
     path("", pages.dashboards, name="dashboards"),
     path("login", pages.Login.as_view(), name="login"),

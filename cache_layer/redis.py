@@ -7,8 +7,10 @@ cancelled command costs its connection, redis-py since CVE-2023-28858), and only
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Any, TypeVar
 
@@ -20,6 +22,8 @@ from redis.backoff import NoBackoff
 from cache_layer.errors import StoreUnavailable
 from cache_layer.keys import Names
 
+log = logging.getLogger(__name__)
+
 #: What can be sent to the store.
 Arg = str | bytes | int | float
 T = TypeVar("T")
@@ -29,6 +33,13 @@ _BREAKER_FAILURES = 3
 _BREAKER_PAUSE = 0.5
 #: What says that the store cannot be reached; any other error is an answer of it.
 _UNAVAILABLE = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError, asyncio.TimeoutError)
+
+
+@cache
+def _scripts() -> dict[str, str]:
+    """Name -> text of `lua/*.lua`."""
+    found = files("cache_layer").joinpath("lua").iterdir()
+    return {script.name.removesuffix(".lua"): script.read_text() for script in found}
 
 
 class Breaker:
@@ -75,15 +86,13 @@ class Store:
         )
         self._client: Any = aioredis.Redis(connection_pool=self._pool)
         self._client.response_callbacks.clear()  # replies as the server sends them
-        self._scripts: dict[str, Any] = {}
+        # All read now: an upgrade under a running process must not mix versions.
+        self._scripts = {name: self._client.register_script(text) for name, text in _scripts().items()}
         self._calls: set[asyncio.Task[Any]] = set()
 
     async def script(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """Run `lua/<name>.lua`.  Raises StoreUnavailable."""
-        script = self._scripts.get(name)
-        if script is None:
-            text = files("cache_layer").joinpath("lua", f"{name}.lua").read_text()
-            script = self._scripts[name] = self._client.register_script(text)
+        script = self._scripts[name]
         return await self._call(lambda: script(keys=keys, args=args))
 
     async def transaction(self, *commands: tuple[Arg, ...]) -> list[Any]:
@@ -140,6 +149,7 @@ class Store:
                 raise StoreUnavailable(f"the store did not answer: {type(error).__name__}") from error
             except redis_errors.RedisError as error:
                 self._breaker.succeeded()
+                log.error("the store refused: %s", error)
                 raise StoreUnavailable(f"the store refused: {error}") from error
             self._breaker.succeeded()
             return result

@@ -45,8 +45,9 @@ _READS_BEHIND = 16
 #: Repetitions of a read that was overtaken, before others get their turn, and the seconds of that turn.
 _REPEATS = 3
 _TURN = 0.1
-#: Seconds a read in the background waits for the judgement of its subscribers.
+#: Seconds a read in the background waits for the judgement of its subscribers, and those that one verdict may take.
 _JUDGED_WITHIN = 1.0
+_VERDICT_WITHIN = 2.0
 #: Seconds for which a judgement serves values that come without a read, and the confirmation of an API token.
 _JUDGED_FOR = 5.0
 #: Confirmed API tokens that are remembered.
@@ -282,9 +283,10 @@ class Hub:
     async def _verdict(self, seat: Subscription, identity: Identity) -> Exception | None:
         """Why the seat is lost; None: it is not, as far as anybody can tell."""
         try:
-            await self._confirm(identity)
-            await seat.source.allowed()
-        except (StoreUnavailable, Unavailable):
+            async with asyncio.timeout(_VERDICT_WITHIN):
+                await self._confirm(identity)
+                await seat.source.allowed()
+        except (StoreUnavailable, Unavailable, TimeoutError):
             return None  # who cannot be asked has not said no, and without the store nothing is delivered
         except _FINAL as error:
             return error

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from typing import TYPE_CHECKING
 
 from consumers.channel import Channel, Subscription
@@ -42,7 +41,7 @@ class Line(Channel):
         self.reading: asyncio.Task[None] | None = None
         #: Its subscribers are being judged anew.
         self.judging: asyncio.Task[None] | None = None
-        self.judged_at = time.monotonic()
+        self.judged_at = 0.0
         self.timer: asyncio.TimerHandle | None = None
         self.end: asyncio.TimerHandle | None = None
         self.sweeping = False

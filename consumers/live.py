@@ -11,17 +11,17 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from channels.consumer import AsyncConsumer, get_handler_name
-from channels.db import aclose_old_connections
 from channels.exceptions import StopConsumer
 
 from asgi_app import access, tokens
+from asgi_app.access import Identity
 from asgi_app.env import env
-from asgi_app.errors import Unauthenticated
+from asgi_app.errors import Denied, NotFound, Unauthenticated
 from asgi_app.registry import Principal
 from asgi_app.topics import open_topic
 from cache_layer.position import Position
@@ -36,6 +36,8 @@ from consumers.writer import Writer, abort
 
 #: Seconds until a command that needs the outside is refused as temporarily unavailable (clients give up after 5).
 _ANSWER_WITHIN = 4.0
+#: Values on their way to one client by rpc, before they are in its replies.
+_READS = 4
 #: The subprotocol of JSON clients that name one; of Protobuf clients, which are turned away politely.
 _JSON, _PROTOBUF = "centrifuge-json", "centrifuge-protobuf"
 
@@ -68,7 +70,8 @@ class LiveConsumer(AsyncConsumer):
         self._calm.set()
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for: float | None = None
-        self._principal = Principal.public()
+        self.identity = Identity(principal=Principal.public())
+        self._reads = asyncio.Semaphore(_READS)
         self._subject: str | None = None
         self._subscriptions: dict[str, Subscription] = {}
         self._writer = Writer(self._write, self._render, glue="\n", stalled=self._stalled, failed=self._give_up)
@@ -131,8 +134,16 @@ class LiveConsumer(AsyncConsumer):
     # Hub -> socket
 
     def expel(self, subscription: Subscription, error: Exception) -> None:
-        """The hub ended a subscription (`channel.Holder`)."""
-        self._unsubscribe(subscription, frames.Unsubscribes.SERVER)
+        """The hub ended a subscription (`channel.Holder`): for good, or because nobody could tell whether it may go on.
+
+        Who came with an API token that holds no more has lost all of them.
+        """
+        if self.identity.token and isinstance(error, Unauthenticated):
+            self.close(Closes.INVALID_TOKEN)
+        elif isinstance(error, (NotFound, Denied, Unauthenticated)):
+            self._unsubscribe(subscription, frames.Unsubscribes.SERVER)
+        else:
+            self._unsubscribe(subscription, frames.Unsubscribes.INSUFFICIENT_STATE)
 
     def _unsubscribe(self, subscription: Subscription, code: Code) -> None:
         if self._subscriptions.get(subscription.name) is subscription:
@@ -206,11 +217,11 @@ class LiveConsumer(AsyncConsumer):
             async with asyncio.timeout(_ANSWER_WITHIN):
                 expires_in = await self._identify(token)
         except tokens.TokenExpired:
-            self._do(self._session.refused(Errors.TOKEN_EXPIRED))
+            self._refuse(Errors.TOKEN_EXPIRED)
         except (tokens.TokenInvalid, Unauthenticated):
             self.close(Closes.INVALID_TOKEN)
         except Exception as error:
-            self._do(self._session.refused(refusal(error)[0]))
+            self._refuse(refusal(error)[0])
         else:
             self._admit(expires_in, refreshable=bool(token))
 
@@ -219,17 +230,21 @@ class LiveConsumer(AsyncConsumer):
         if token:
             claims = tokens.verify_connection(token)
             self._subject = claims.sub
-            if claims.sub:
-                self._principal = await _with_database(access.principal_of(claims.sub))
+            self.identity = await _identity_of(claims)
             return claims.expires_in(time.time())
         if any(name in (b"authorization", b"cookie") for name, _ in self.scope["headers"]):
-            self._principal = await _with_database(access.authenticate(self.scope))
-        return None
+            self.identity = await access.with_database(lambda: access.identify(self.scope))
+        ends = self.identity.expires_at
+        return None if ends is None else ends - time.time()
+
+    def _refuse(self, code: Code) -> None:
+        self._do(self._session.refused(code, now=time.monotonic()))
 
     def _admit(self, expires_in: float | None, *, refreshable: bool) -> None:
-        if self._principal.is_anonymous and not env().anonymous:
+        principal = self.identity.principal
+        if principal.is_anonymous and not env().anonymous:
             self.close(Closes.PERMISSION_DENIED)
-        elif not self._hub.connections.identify(self, self._principal.user_id):
+        elif not self._hub.connections.identify(self, principal.user_id):
             self.close(Closes.CONNECTION_LIMIT)
         else:
             now = time.monotonic()
@@ -238,7 +253,7 @@ class LiveConsumer(AsyncConsumer):
     async def _subscribe(self, channel: str) -> None:
         try:
             async with asyncio.timeout(_ANSWER_WITHIN):
-                source = await open_topic(channel, self._principal)
+                source = await open_topic(channel, self.identity.principal)
                 subscription = await self._hub.join(source, self, channel)
         except Exception as error:
             self._do(self._session.subscribe_failed(channel, *refusal(error)))
@@ -248,7 +263,8 @@ class LiveConsumer(AsyncConsumer):
         subscription.epoch = held.position.epoch
         self._subscriptions[channel] = subscription
         self._do(self._session.subscribed(channel, held))
-        self._writer.touch(subscription)
+        if self._subscriptions.get(channel) is subscription:  # an unsubscribe may have waited for the reply
+            self._writer.touch(subscription)
 
     def _leave(self, channel: str) -> None:
         subscription = self._subscriptions.pop(channel, None)
@@ -262,8 +278,8 @@ class LiveConsumer(AsyncConsumer):
             if method is None:
                 self._do(self._session.call_failed(call.id, Errors.NOT_AVAILABLE))
                 return
-            async with asyncio.timeout(_ANSWER_WITHIN):
-                answer = await method(calls.topic_of(call.data), self._principal)
+            async with asyncio.timeout(_ANSWER_WITHIN), self._reads:
+                answer = await method(calls.topic_of(call.data), self.identity.principal)
         except calls.BadBodyError as error:
             self._do(self._session.call_failed(call.id, Errors.BAD_REQUEST, str(error)))
         except Exception as error:
@@ -281,9 +297,20 @@ class LiveConsumer(AsyncConsumer):
         else:
             if claims.sub != self._subject:
                 self.close(Closes.INVALID_TOKEN)
-                return
+            else:
+                await self._go_on(wanted.id, claims)
+
+    async def _go_on(self, command_id: int, claims: tokens.Claims) -> None:
+        try:
+            async with asyncio.timeout(_ANSWER_WITHIN):
+                self.identity = await _identity_of(claims)
+        except Unauthenticated:
+            self.close(Closes.INVALID_TOKEN)
+        except Exception as error:
+            self._writer.say(frames.error_reply(command_id, refusal(error)[0]))
+        else:
             expires_in = claims.expires_in(time.time())
-            self._do(self._session.refreshed(wanted.id, expires_in=expires_in, now=time.monotonic()))
+            self._do(self._session.refreshed(command_id, expires_in=expires_in, now=time.monotonic()))
 
     # The end
 
@@ -343,14 +370,18 @@ def _push(name: str, news: News) -> str:
 def _limits() -> session.Limits:
     here = env()
     return session.Limits(
-        subscriptions=here.max_subscriptions, command_rate=here.command_rate, message=here.max_message
+        subscriptions=here.max_subscriptions,
+        command_rate=here.command_rate,
+        message=here.max_message,
+        replies=2 * here.max_value,
     )
 
 
-async def _with_database(work: Awaitable[Principal]) -> Principal:
-    """Django closes worn-out database connections at the end of a request; a websocket has none, so it is done here."""
-    await aclose_old_connections()
-    try:
-        return await work
-    finally:
-        await aclose_old_connections()
+async def _identity_of(claims: tokens.Claims) -> Identity:
+    """A token may allow less than its user may, never more."""
+    if not claims.sub:
+        return Identity(principal=Principal.public())
+    principal = await access.with_database(lambda: access.principal_of(claims.sub))
+    if claims.scopes is not None:
+        principal = access.with_scopes(principal, principal.scopes & claims.scopes)
+    return Identity(principal=principal)

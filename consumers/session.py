@@ -38,6 +38,8 @@ class Limits:
     command_rate: float
     #: Bytes of one frame of the client.
     message: int
+    #: Bytes of the answers to calls that wait to be written; one alone may be larger.
+    replies: int
 
 
 class _State(Enum):
@@ -92,6 +94,7 @@ class Session:
         self._queue: deque[Command] = deque()
         self._subscriptions: dict[str, _Pending | None] = {}  # None: it stands
         self._calls = 0
+        self._waiting_bytes = 0
 
     @property
     def closed(self) -> bool:
@@ -150,6 +153,7 @@ class Session:
         if self._state is not _State.OPEN or command.connect is None:
             return self.close(Closes.BAD_REQUEST)
         self._state = _State.AUTHENTICATING
+        self._connect_by = None
         self._connect_id = command.id
         return [Authenticate(command.connect.token or "")]
 
@@ -227,26 +231,31 @@ class Session:
     # What the outside answers
 
     def authenticated(self, *, now: float, expires_in: float | None, refreshable: bool) -> list[Effect]:
-        """The connection has a principal.  `expires_in` seconds, None for never; `refreshable`: by a new token."""
+        """The connection has a principal.  `expires_in` seconds, None for never; `refreshable`: by a new token.
+
+        What cannot be refreshed ends without a word before: clients that are told of it give up for want of a token.
+        """
         if self._state is not _State.AUTHENTICATING:
             return []
         self._state = _State.READY
         self._refreshable = refreshable
-        self._connect_by = None
         self._ping_at = now + PING * (0.5 + self._luck / 2)
-        result = {"client": self.client, "version": self._version, "ping": PING, "pong": True}
-        effects: list[Effect] = [
-            Send(frames.reply(self._connect_id, "connect", {**result, **self._lifetime(expires_in, now)}))
-        ]
+        result: dict[str, Any] = {"client": self.client, "version": self._version, "ping": PING, "pong": True}
+        if refreshable:
+            result |= self._lifetime(expires_in, now)
+        elif expires_in is not None:
+            self._expired_at = now + expires_in
+        effects: list[Effect] = [Send(frames.reply(self._connect_id, "connect", result))]
         while self._queue and not self.closed:
             effects += self._perform(self._queue.popleft())
         return effects
 
-    def refused(self, code: Code) -> list[Effect]:
+    def refused(self, code: Code, *, now: float) -> list[Effect]:
         """The connect is answered with an error: the connection is of no use any more, what followed is dropped."""
         if self._state is not _State.AUTHENTICATING:
             return []
         self._state = _State.REFUSED
+        self._expired_at = now + CONNECT_WITHIN
         self._queue.clear()
         return [self._error(self._connect_id, code)]
 
@@ -278,9 +287,18 @@ class Session:
         return effects
 
     def answered(self, command_id: int, data: bytes) -> list[Effect]:
-        """The result of a `Call`, as JSON text."""
+        """The result of a `Call`, as JSON text.  Too many requests when the client does not read what it asked for."""
         self._calls -= 1
-        return [] if self.closed else [Send(lambda: frames.rpc_reply(command_id, data))]
+        if self.closed:
+            return []
+        if self._waiting_bytes and self._waiting_bytes + len(data) > self._limits.replies:
+            return [self._error(command_id, Errors.TOO_MANY_REQUESTS)]
+        self._waiting_bytes += len(data)
+        return [Send(lambda: self._written(command_id, data))]
+
+    def _written(self, command_id: int, data: bytes) -> str:
+        self._waiting_bytes -= len(data)
+        return frames.rpc_reply(command_id, data)
 
     def call_failed(self, command_id: int, code: Code, message: str | None = None) -> list[Effect]:
         """A `Call` is refused."""

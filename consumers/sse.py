@@ -10,8 +10,10 @@ carries in its `id:` the positions of all topics of the stream, so that `Last-Ev
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import random
+import time
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import parse_qsl
@@ -19,6 +21,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from asgi_app import access
+from asgi_app.access import Identity
 from asgi_app.env import env
 from asgi_app.errors import (
     BadParameters,
@@ -29,6 +32,7 @@ from asgi_app.errors import (
     Unavailable,
     store_away,
 )
+from asgi_app.registry import Principal
 from asgi_app.topics import Source, open_topic
 from cache_layer.errors import StoreUnavailable
 from cache_layer.position import Position
@@ -36,8 +40,11 @@ from consumers.channel import News, Subscription
 from consumers.hub import Hub, hub
 from consumers.writer import Writer, abort
 
+log = logging.getLogger(__name__)
+
 RESOURCES, EVENTS = "/api/v1/resources/", "/api/v1/events"
-#: Seconds all topics of a stream together may take to join, before the answer is 503.
+#: Seconds to find out who asks for what, and then to join all the topics of a stream, before the answer is 503.
+_OPEN_WITHIN = 4.0
 _JOIN_WITHIN = 4.0
 #: Seconds between comments that keep proxies from closing a silent stream.
 _COMMENT = 25.0
@@ -49,6 +56,8 @@ _HEADERS = [
     (b"x-accel-buffering", b"no"),
     (b"vary", b"Accept"),
 ]
+#: Seconds after which a stream of an API token ends at the latest: the clock of the loop takes no centuries.
+_LONGEST = 86_400.0
 #: Parameters of the stream itself.
 _TOPIC, _LAST_EVENT_ID = "topic", "last_event_id"
 
@@ -60,12 +69,11 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         if scope["method"] not in ("GET", "HEAD"):
             raise _MethodNotAllowedError("a stream is opened with GET")
         texts = _topics(scope)
-        principal = await access.authenticate(scope)
-        if principal.is_anonymous and not env().anonymous:
-            raise Unauthenticated("this service is not open to the public")
-        sources = [(text, await open_topic(text, principal)) for text in texts]
-        stream = _Stream(hub(), send, _last_event_id(scope))
-        stream.admit(principal.user_id)
+        async with asyncio.timeout(_OPEN_WITHIN):
+            identity = await _identity(scope)
+            sources = [(text, await open_topic(text, identity.principal)) for text in texts]
+        stream = _Stream(hub(), send, _last_event_id(scope), identity)
+        stream.admit()
         if scope["method"] == "GET":
             await stream.join([(_shown_as(scope, text, source), source) for text, source in sources])
         await stream.run(receive, head=scope["method"] == "HEAD")
@@ -73,9 +81,23 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         await _refuse(send, store_away(), scope)
     except MillpondError as error:
         await _refuse(send, error, scope)
+    except Exception:
+        log.exception("%s %s", scope["method"], scope["path"])
+        if stream is None or not stream.started:
+            await _refuse(send, MillpondError(), scope)
     finally:
         if stream is not None:
             stream.free()
+
+
+async def _identity(scope: Any) -> Identity:
+    if any(name in (b"authorization", b"cookie") for name, _ in scope["headers"]):
+        identity = await access.with_database(lambda: access.identify(scope))
+    else:
+        identity = Identity(principal=Principal.public())
+    if identity.principal.is_anonymous and not env().anonymous:
+        raise Unauthenticated("this service is not open to the public")
+    return identity
 
 
 class _MethodNotAllowedError(MillpondError):
@@ -85,7 +107,10 @@ class _MethodNotAllowedError(MillpondError):
 class _Stream:
     """One open stream; a holder of subscriptions like a websocket."""
 
-    def __init__(self, here: Hub, send: Any, last_event_id: str) -> None:
+    def __init__(self, here: Hub, send: Any, last_event_id: str, identity: Identity) -> None:
+        self.identity = identity
+        #: The answer has begun: nothing can be refused any more.
+        self.started = False
         self._hub = here
         self._send = send
         self._positions = _read_id(last_event_id)
@@ -95,28 +120,37 @@ class _Stream:
         self._valued: set[Subscription] = set()
         self._begun = False
         self._over = False
+        #: Why a stream ended that had not begun.
+        self._refusal: Exception | None = None
         self._serving = asyncio.current_task()
         self._comment: asyncio.TimerHandle | None = None
+        self._end: asyncio.TimerHandle | None = None
         self._writer = Writer(self._write, self._render, glue="", stalled=self._give_up, failed=self._give_up)
 
-    def admit(self, user_id: str | None) -> None:
+    def admit(self) -> None:
         """Count the stream.  Raises Unavailable or TooManyRequests when there is no room for it."""
         connections = self._hub.connections
         if not connections.admit(self):
             raise Unavailable("this process takes no more connections", retry_after=2.0)
-        if not connections.identify(self, user_id):
+        if not connections.identify(self, self.identity.principal.user_id):
             raise TooManyRequests("this principal has too many connections", retry_after=5.0)
 
     async def join(self, sources: list[tuple[str, Source]]) -> None:
-        """Follow the topics.  Raises what `Hub.join` raises."""
-        async with asyncio.timeout(_JOIN_WITHIN):
-            for name, source in sources:
-                subscription = await self._hub.join(source, self, name)
-                self._subscriptions[subscription] = blake2b(source.key.encode(), digest_size=4).hexdigest()
+        """Follow the topics.  Raises what `Hub.join` raises, and Unavailable when the process drains meanwhile."""
+        try:
+            async with asyncio.timeout(_JOIN_WITHIN):
+                for name, source in sources:
+                    subscription = await self._hub.join(source, self, name)
+                    self._subscriptions[subscription] = blake2b(source.key.encode(), digest_size=4).hexdigest()
+        except asyncio.CancelledError:
+            if self._refusal is None or not self._left():
+                raise
+            raise self._refusal from None
 
     async def run(self, receive: Any, *, head: bool) -> None:
         """Stream until the client leaves, or the process drains."""
         try:
+            self.started = True
             await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             if head:
                 await self._send({"type": "http.response.body", "body": b""})
@@ -125,13 +159,18 @@ class _Stream:
             while (await receive())["type"] != "http.disconnect":
                 pass
         except asyncio.CancelledError:
-            if not self._over or self._serving is None or self._serving.uncancel() > 0:
+            if not self._left():
                 raise
+
+    def _left(self) -> bool:
+        """Whether it was the stream that cancelled itself, and nobody else."""
+        return self._over and self._serving is not None and self._serving.uncancel() == 0
 
     def free(self) -> None:
         """Let go of everything; may be called twice."""
-        if self._comment is not None:
-            self._comment.cancel()
+        for timer in (self._comment, self._end):
+            if timer is not None:
+                timer.cancel()
         self._writer.stop()
         for subscription in self._subscriptions:
             self._hub.leave(subscription)
@@ -144,17 +183,24 @@ class _Stream:
 
     def expel(self, subscription: Subscription, error: Exception) -> None:
         """The hub ended a subscription (`channel.Holder`): so the stream ends, and the next one is told why."""
-        self.drain()
+        self._finish(error)
 
     def drain(self) -> None:
         """End the stream; the client opens it again after its `retry`."""
+        self._finish(Unavailable("this process is about to leave", retry_after=1.0))
+
+    def _finish(self, why: Exception) -> None:
         if self._begun:
             self._writer.finish(self._last_words, gone=self._give_up)
         else:
-            self._give_up()
+            self._refusal = self._refusal or why
+            self._leave()
 
     def _begin(self) -> None:
         self._begun = True
+        if self.identity.expires_at is not None:
+            left = max(0.0, self.identity.expires_at - time.time())
+            self._end = asyncio.get_running_loop().call_later(min(left, _LONGEST), self.drain)
         self._writer.say(f"retry: {random.randint(*_RETRY)}\n\n")
         for subscription in self._subscriptions:
             value = subscription.take_value()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -132,6 +132,15 @@ class Resource(Declared):
             tags=self.tag_names(params),
             policy=self.policy,
         )
+
+    def asker(self, principal: Principal) -> Principal:
+        """What of a principal its computation may know: no more than the key holds.
+
+        With `vary="user"` that is the user without the scopes of the token, which are not part of the key.
+        """
+        if self.vary is None:
+            return Principal.public()
+        return principal if callable(self.vary) else replace(principal, scopes=frozenset())
 
     def _varies(self, principal: Principal) -> tuple[str, ...]:
         if self.vary is None:

@@ -6,6 +6,7 @@ Invariant: rules only look.  They change nothing, open no connection and run non
 import contextlib
 import importlib.machinery
 import importlib.util
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,6 +16,8 @@ from urllib.parse import urlsplit
 SECRET_KEY_LENGTH, TOKEN_SECRET_LENGTH = 50, 32
 #: different characters a random secret has at least
 VARIETY = 10
+#: what examples and generated projects say in place of a secret
+_PLACEHOLDER = re.compile(r"^django-insecure-|(change|replace)[\W_]*(me|this|it)", re.IGNORECASE)
 
 #: module a URL scheme needs, and the extra that brings it
 _DRIVERS = {
@@ -70,9 +73,9 @@ def unsafe(values: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[st
     key, token = values.get("secret_key"), values.get("token_secret")
     if key is None:
         yield "MILLPOND_SECRET_KEY: is required in production; a generated one would differ between machines"
-    elif len(key) < SECRET_KEY_LENGTH or len(set(key)) < VARIETY:
+    elif len(key) < SECRET_KEY_LENGTH or _guessable(key):
         yield f"MILLPOND_SECRET_KEY: must be at least {SECRET_KEY_LENGTH} random characters in production"
-    if token is not None and (len(token.encode()) < TOKEN_SECRET_LENGTH or len(set(token)) < VARIETY):
+    if token is not None and (len(token.encode()) < TOKEN_SECRET_LENGTH or _guessable(token)):
         yield f"MILLPOND_TOKEN_SECRET: must be at least {TOKEN_SECRET_LENGTH} random bytes in production"
     if token is not None and token == key:
         yield "MILLPOND_TOKEN_SECRET: must differ from MILLPOND_SECRET_KEY: who mints tokens must not sign sessions"
@@ -85,6 +88,12 @@ def unsafe(values: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[st
     ]
     if plain:
         yield f"MILLPOND_ALLOWED_ORIGINS={','.join(plain)!r}: must be https in production: others could act as a user"
+
+
+def _guessable(secret: str) -> bool:
+    """Whether it was written rather than drawn: few different characters, a placeholder, or a block said again."""
+    repeated = any(secret.startswith(secret[period:]) for period in range(1, len(secret) // 2 + 1))
+    return repeated or len(set(secret)) < VARIETY or _PLACEHOLDER.search(secret) is not None
 
 
 def _local(origin: str) -> bool:

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
 
 from asgi_app import wiring
 from asgi_app.views.http import reply
@@ -19,11 +21,15 @@ from cache_layer.errors import StoreUnavailable
 _DEADLINE = 1.5
 
 
+@csrf_exempt
+@require_safe
 async def livez(request: HttpRequest) -> HttpResponse:
     """`GET /livez`: this process answers."""
     return reply({"status": "alive"})
 
 
+@csrf_exempt
+@require_safe
 async def readyz(request: HttpRequest) -> HttpResponse:
     """`GET /readyz`: every part by name; 503 while one is broken or this process is leaving."""
     node = wiring.node()

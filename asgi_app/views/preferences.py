@@ -46,3 +46,22 @@ def preferences(headers: Mapping[str, str]) -> Preferences:
         elif name == "wait" and wait is None and value.isascii() and value.isdigit():
             wait = min(LONGEST_WAIT, float(value))
     return Preferences(wait, respond_async)
+
+
+def prefers_stream(accept: str) -> bool:
+    """Whether an Accept header (RFC 9110, section 12.5.1) names text/event-stream, and not JSON with more weight."""
+    weights = dict(_weight(part) for part in accept.lower().split(","))
+    stream = weights.get("text/event-stream", 0.0)
+    return stream > 0 and stream >= weights.get("application/json", 0.0)
+
+
+def _weight(part: str) -> tuple[str, float]:
+    media, *parameters = (piece.strip() for piece in part.split(";"))
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return media, float(value)
+            except ValueError:
+                return media, 0.0
+    return media, 1.0

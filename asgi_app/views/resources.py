@@ -5,6 +5,7 @@ Invariant: an answer says `public` only for a resource that is public and the sa
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +20,8 @@ from asgi_app.registry import Principal, Resource, registry
 from asgi_app.views.http import api, problem, problem_answer, reply, visible_rule
 from asgi_app.views.preferences import preferences
 from cache_layer.position import Position
+
+log = logging.getLogger(__name__)
 
 #: Seconds a client should wait before it looks at a job again.
 _JOB_RETRY = 1
@@ -112,6 +115,9 @@ async def _may_see(resource: Resource, principal: Principal) -> bool:
     try:
         await access.check(resource, principal, resource.parse({}, text=False))
     except MillpondError:
+        return False
+    except Exception:  # the author's own function: it must not take the whole listing along
+        log.exception("access of %s", resource.name)
         return False
     return True
 

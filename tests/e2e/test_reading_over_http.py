@@ -160,15 +160,15 @@ def test_an_invalidated_value_is_never_served_again(service: Service) -> None:
 _tokens: dict[str, str] = {}
 
 
-def token_of(service: Service, scope: str) -> str:
-    """An API token of a user that is made for it."""
+def token_of(service: Service, scope: str, *more: str) -> str:
+    """An API token with these scopes, of a user that is made for it and named for the first."""
     if scope not in _tokens:
         code = (
             "from django.contrib.auth import get_user_model as m;"
             f"m().objects.filter(username='{scope}').exists() or m().objects.create_user('{scope}')"
         )
         service.command("shell", "-c", code)
-        _tokens[scope] = service.command("token", "create", scope, "--scope", scope).strip()
+        _tokens[scope] = service.command("token", "create", scope, "--scope", ",".join((scope, *more))).strip()
     return _tokens[scope]
 
 
@@ -265,9 +265,9 @@ def test_each_user_sees_their_own(service: Service) -> None:
     """A value that varies by user is private, and nobody gets another's."""
     headers = {"Authorization": f"Bearer {token_of(service, 'read')}", "Prefer": "wait=20"}
     mine = httpx.get(f"{service.url}{RESOURCES}/test.mine", headers=headers, timeout=30)
-    headers["Authorization"] = f"Bearer {token_of(service, 'run')}"
+    headers["Authorization"] = f"Bearer {token_of(service, 'publish', 'read')}"
     other = httpx.get(f"{service.url}{RESOURCES}/test.mine", headers=headers, timeout=30)
-    assert (mine.json(), other.json()) == ({"user": "read"}, {"user": "run"})
+    assert (mine.json(), other.json()) == ({"user": "read"}, {"user": "publish"})
     assert mine.headers["cache-control"].startswith("private")
     assert "Authorization" in mine.headers["vary"]
     refused = httpx.get(f"{service.url}{RESOURCES}/test.guarded?name=read", headers=headers)
@@ -311,3 +311,44 @@ def test_the_scheduler_fires_each_second_once(service: Service) -> None:
     before, began = service.ledger().count("tick"), time.monotonic()
     until(lambda: service.ledger().count("tick") >= before + 3, "three firings")
     assert service.ledger().count("tick") - before <= time.monotonic() - began + 2
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/nope", "/api/v1/resources/", "/api", "/api/v1/resources/test.echo/", "/api/v1/jobs/none"]
+)
+def test_nothing_under_api_is_html(service: Service, path: str) -> None:
+    """A path that is nothing is a problem, too."""
+    answer = service.get(path)
+    assert (answer.status_code, answer.json()["type"]) == (404, "not-found")
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", [RESOURCES, "/api/v1/events?topic=test.echo", f"{RESOURCES}/test.echo"])
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+def test_a_foreign_host_is_answered_by_no_door(service: Service, path: str, accept: str) -> None:
+    """A page of another site that points its name here reads nothing, not even by a stream."""
+    answer = service.get(path, Host="evil.example", Accept=accept)
+    assert (answer.status_code, answer.json()["type"]) == (400, "bad-request")
+
+
+def test_a_token_without_read_reads_nothing(service: Service) -> None:
+    """The scopes of a token are what it may do: one for invalidation reads no value, not even a public one."""
+    headers = {"Authorization": f"Bearer {token_of(service, 'invalidate')}"}
+    for path in (f"{RESOURCES}/test.echo", f"{RESOURCES}/test.mine"):
+        assert httpx.get(service.url + path, headers=headers).status_code == 403
+    with pytest.raises(AssertionError, match="unknown scope"):
+        service.command("token", "create", "invalidate", "--scope", "")
+
+
+def test_scopes_of_a_token_do_not_leak_into_a_user_s_value(service: Service) -> None:
+    """What varies by user is computed without the scopes of whoever happened to ask first."""
+    headers = {"Authorization": f"Bearer {token_of(service, 'read')}", "Prefer": "wait=20"}
+    mine = httpx.get(f"{service.url}{RESOURCES}/test.scopes", headers=headers, timeout=30)
+    assert mine.json() == {"user": "read", "scopes": []}
+
+
+def test_one_broken_rule_leaves_the_listing_alone(service: Service) -> None:
+    """A resource whose access function raises is left out of the list for everybody, and the others are there."""
+    names = {item["name"] for item in service.get(RESOURCES).json()["items"]}
+    assert "test.broken_rule" not in names
+    assert "test.echo" in names

@@ -276,6 +276,7 @@ async def test_several_topics_share_a_stream(service: Service) -> None:
             topics.add(event["data"]["topic"])
             if topics == {one, two}:
                 break
+    assert topics == {one, two}
 
 
 @pytest.mark.parametrize(("topic", "status"), [("test.nothing", 404), ("test.echo?n=99", 400), ("test.mine", 401)])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
+from asgi_app import bodies
 from asgi_app.bodies import BoundedBodies
 
 LIMIT = 10
@@ -112,6 +114,26 @@ async def test_the_refusal_is_a_problem_and_ends_the_connection() -> None:
     assert headers[b"content-length"] == str(len(body["body"])).encode()
     assert headers[b"cache-control"] == b"no-store"
     assert headers[b"connection"] == b"close"
+
+
+async def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """408, and the connection ends: the memory and the connection are wanted by others."""
+    monkeypatch.setattr(bodies, "_WITHIN", 0.02)
+    request = Request(b"012", goes_early=True, content_length="6")
+    first = [request.events.pop(0)]
+
+    async def receive() -> dict[str, Any]:
+        if first:
+            return first.pop()
+        await asyncio.Event().wait()
+        raise AssertionError("it never comes")
+
+    request.receive = receive  # type: ignore[method-assign]
+    assert await request.go() == 408
+    start, body = request.sent
+    assert dict(start["headers"])[b"connection"] == b"close"
+    assert dict(start["headers"])[b"content-type"] == b"application/problem+json"
+    assert (json.loads(body["body"])["type"], request.heard) == ("body-too-slow", None)
 
 
 async def test_a_client_that_goes_in_the_middle_gets_no_answer() -> None:

@@ -1,12 +1,13 @@
 """A log line: one per event, whatever the event contains."""
 
 import logging
+import logging.config
 import re
 import sys
 
 import pytest
 
-from asgi_app.logs import LineFormatter, is_unexpected
+from asgi_app.logs import LineFormatter, configuration, is_unexpected
 
 
 def record(message: str, *arguments: object, failed: bool = False) -> logging.LogRecord:
@@ -44,3 +45,26 @@ def test_an_answer_given_on_purpose_is_no_event() -> None:
     """Django reports every 503; only what was raised belongs into the log."""
     assert is_unexpected(record("Internal Server Error", failed=True))
     assert not is_unexpected(record("Service Unavailable"))
+
+
+@pytest.mark.parametrize(
+    ("level", "message", "arguments", "said"),
+    [
+        (logging.INFO, '%s - "WebSocket %s" [accepted]', ("1.2.3.4:5", "/connection/websocket?x=secret"), False),
+        (logging.INFO, '%s - "WebSocket %s" 403', ("1.2.3.4:5", "/elsewhere"), False),
+        (logging.INFO, "connection open", (), False),
+        (logging.INFO, "connection closed", (), False),
+        (logging.INFO, "connection rejected (%d %s)", (403, "Forbidden"), False),
+        (logging.INFO, "Started server process [%d]", (7,), True),
+        (logging.ERROR, "connection handler failed", (), True),
+    ],
+)
+def test_strangers_do_not_write_the_log_by_connecting(
+    level: int, message: str, arguments: tuple[object, ...], said: bool
+) -> None:
+    """What uvicorn says of each websocket is left out; what it says of itself stays."""
+    (name,) = configuration()["loggers"]["uvicorn.error"]["filters"]
+    found = configuration()["filters"][name]
+    judge = logging.config.DictConfigurator({}).configure_filter(found)
+    event = logging.LogRecord("uvicorn.error", level, __file__, 1, message, arguments, None)
+    assert bool(judge.filter(event)) is said

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asgi_app.views.preferences import LONGEST_WAIT, Preferences, preferences
+from asgi_app.views.preferences import LONGEST_WAIT, Preferences, preferences, prefers_stream
 
 quick = settings(max_examples=80, deadline=None)
 
@@ -71,3 +71,22 @@ def test_a_request_is_held_as_it_prefers(asked: Preferences, seconds: float, app
     """As long as it asked for, not at all if it asked for that, else for the service's own time; and it is told so."""
     assert asked.seconds(2.5) == seconds
     assert asked.applied == applied
+
+
+@pytest.mark.parametrize(
+    ("accept", "stream"),
+    [
+        ("text/event-stream", True),
+        ("Text/Event-Stream; q=0.5", True),
+        ("application/json, text/event-stream", True),
+        ("application/json;q=0.9, text/event-stream", True),
+        ("application/json, text/event-stream;q=0.5", False),
+        ("text/event-stream;q=0, application/json", False),
+        ("text/event-stream;q=many", False),
+        ("*/*", False),
+        ("", False),
+    ],
+)
+def test_a_stream_is_sent_to_who_prefers_one(accept: str, stream: bool) -> None:
+    """The weights of the Accept header decide between the value and its stream."""
+    assert prefers_stream(accept) is stream

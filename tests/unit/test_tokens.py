@@ -23,15 +23,15 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "env", lambda: SimpleNamespace(token_secret=SECRET))
 
 
-def signed(algorithm: str = "HS256", key: str = SECRET, **claims: Any) -> str:
+def signed(algorithm: Any = "HS256", key: Any = SECRET, **claims: Any) -> str:
     return jwt.encode(claims, key, algorithm=algorithm)
 
 
 def test_a_minted_token_is_read_back() -> None:
     """With everything that was put into it."""
-    token = tokens.mint_connection("42", 60, info={"name": "Ada"}, channels=("a", "b"), now=NOW)
-    claims = tokens.verify_connection(token, now=NOW)
-    assert claims == Claims(sub="42", expires_at=int(NOW + 60), info={"name": "Ada"}, channels=("a", "b"))
+    given: dict[str, Any] = {"info": {"name": "Ada"}, "channels": ("a", "b"), "scopes": frozenset({"read"})}
+    claims = tokens.verify_connection(tokens.mint_connection("42", 60, now=NOW, **given), now=NOW)
+    assert claims == Claims(sub="42", expires_at=int(NOW + 60), **given)
     assert claims.expires_in(NOW) == pytest.approx(60, abs=1)
 
 
@@ -40,6 +40,12 @@ def test_sub_and_exp_are_optional() -> None:
     assert tokens.verify_connection(signed(iat=int(NOW))) == Claims(sub="", expires_at=None, info=None, channels=())
     assert tokens.verify_connection(signed(sub="42")).sub == "42"
     assert tokens.verify_connection(tokens.mint_connection("", None)).expires_in(NOW) is None
+
+
+def test_no_scopes_at_all_are_not_the_same_as_no_word_of_them() -> None:
+    """Other back ends do not know the claim; who was given nothing gets nothing."""
+    assert tokens.verify_connection(tokens.mint_connection("42", 60, scopes=frozenset())).scopes == frozenset()
+    assert tokens.verify_connection(tokens.mint_connection("42", 60)).scopes is None
 
 
 def test_the_expiry_is_exact() -> None:
@@ -63,6 +69,8 @@ def test_the_expiry_is_exact() -> None:
         signed(sub="42", channel="a"),
         signed(channels="a"),
         signed(channels=[1]),
+        signed(**{"millpond:scopes": "read"}),
+        signed(**{"millpond:scopes": [1]}),
         signed(exp="soon"),
         signed(exp=True),
         signed(exp=10**400),

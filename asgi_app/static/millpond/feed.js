@@ -79,6 +79,11 @@ export function onTrouble(feed, context, now) {
   return move(feed, "failed", now, { progress: null, problem: { title: "Not available at the moment, trying again", detail: context.error?.message ?? "" } });
 }
 
+/** The view of this feed threw at what it was shown; the next value may suit it again. */
+export function onBroken(feed, error, now) {
+  return move(feed, "failed", now, { progress: null, problem: { title: "This panel cannot show the value", detail: error.message ?? "" } });
+}
+
 /** What to say of a feed now: idle, offline, pending, fresh, refreshing, outdated or failed. */
 export function shownState(feed, connected, now) {
   if (!feed) return "idle";

@@ -2,9 +2,12 @@
  *
  * Built on the stock `centrifuge` client, which reconnects, resubscribes and resumes by itself.  Values outlive the
  * connection: a feed keeps the last one until a newer arrives or nobody looks at the topic any more.
+ *
+ * Invariant: a listener that throws is told that it is broken, and harms neither the others nor the connection: the
+ * client takes an error out of its callbacks for a broken protocol, and stops for good.
  */
 
-import { emptyFeed, onPublication, onRefused, onSubscribed, onSubscribing, onTrouble } from "./feed.js";
+import { emptyFeed, onBroken, onPublication, onRefused, onSubscribed, onSubscribing, onTrouble } from "./feed.js";
 
 /** The stock client, saying when it will try again: it computes the delay in this method and tells nobody. */
 class Client extends globalThis.Centrifuge {
@@ -50,14 +53,14 @@ export class Live {
   /** `listener()` is called at once and after every change of the connection. */
   onConnection(listener) {
     this.#watchers.add(listener);
-    listener();
+    this.#call(listener);
   }
 
   /** Call `listener(feed)` at once and whenever something about the topic changes.  Returns how to stop. */
   watch(topic, listener) {
     const held = this.#topics.get(topic) ?? this.#open(topic);
     held.listeners.add(listener);
-    listener(held.feed);
+    this.#tell(listener, held.feed);
     return () => {
       if (held.listeners.delete(listener) && held.listeners.size === 0) this.#close(topic, held);
     };
@@ -75,7 +78,7 @@ export class Live {
     const held = { subscription, feed: emptyFeed(topic), listeners: new Set() };
     const step = (next) => (context) => {
       held.feed = next(held.feed, context);
-      for (const listener of [...held.listeners]) listener(held.feed);
+      for (const listener of [...held.listeners]) this.#tell(listener, held.feed);
     };
     subscription.on("subscribing", step((feed) => onSubscribing(feed, Date.now())));
     subscription.on("subscribed", step((feed, context) => onSubscribed(feed, context, Date.now())));
@@ -95,9 +98,25 @@ export class Live {
     this.#client.removeSubscription(held.subscription);
   }
 
+  #tell(listener, feed) {
+    const error = this.#call(listener, feed);
+    if (error) this.#call(listener, onBroken(feed, error, Date.now()));
+  }
+
+  /** What the listener threw, if it did. */
+  #call(listener, ...told) {
+    try {
+      listener(...told);
+      return null;
+    } catch (error) {
+      console.error(error);
+      return error ?? new Error("unknown");
+    }
+  }
+
   #connectionIs(phase, { retryAt = null, reason = this.connection.reason }) {
     const since = this.connection.phase === phase ? this.connection.since : Date.now();
     this.connection = { phase, since, retryAt, reason };
-    for (const watcher of this.#watchers) watcher();
+    for (const watcher of this.#watchers) this.#call(watcher);
   }
 }

@@ -148,6 +148,22 @@ def mine(*, principal: Principal) -> dict[str, Any]:
     return {"user": principal.username}
 
 
+@resource("test.scopes", vary="user", access="login")
+def scopes(*, principal: Principal) -> dict[str, Any]:
+    """What it learns of who asks."""
+    return {"user": principal.username, "scopes": sorted(principal.scopes)}
+
+
+def broken_rule(principal: Principal, params: Any) -> bool:
+    """An access rule with a mistake."""
+    return bool(1 / 0)
+
+
+@resource("test.broken_rule", access=broken_rule)
+def behind_a_broken_rule() -> None:
+    """Nobody gets here."""
+
+
 @resource("test.guarded", access=lambda principal, params: params.name == principal.username)
 def guarded(name: Name) -> str:
     """Only for whom it is about."""

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from cache_layer.position import Position
 from consumers.channel import Channel, News, Subscription
-from tests.support.fake_sources import EPOCH, FakeSource, snapshot
+from tests.unit.consumers.stand_ins import EPOCH, PUBLIC, FakeSource, snapshot
 
 
 class Ear:
     """A holder that is always behind: it takes what is new only when the test says so."""
+
+    identity = PUBLIC
 
     def touch(self, subscription: Subscription) -> None:
         pass

@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 
-from asgi_app.errors import ComputationFailed, Denied, NotFound
+from asgi_app import access
+from asgi_app.access import Identity
+from asgi_app.errors import ComputationFailed, Denied, NotFound, TooManyRequests, Unauthenticated, Unavailable
+from asgi_app.topics import Snapshot
 from cache_layer.errors import StoreUnavailable
 from consumers import hub as module
 from consumers.channel import Subscription
 from consumers.connections import Connections
 from consumers.hub import Hub
-from consumers.line import Line
-from tests.support.fake_sources import FakeFeed, FakeSource, published, snapshot
+from consumers.line import LOOK_AGAIN, Line
+from tests.unit.consumers.stand_ins import PUBLIC, FakeFeed, FakeSource, published, snapshot, user
 
 INVALIDATIONS = "invalidations"
 
@@ -24,7 +27,8 @@ INVALIDATIONS = "invalidations"
 class Client:
     """A holder that takes everything at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, identity: Identity = PUBLIC) -> None:
+        self.identity = identity
         self.got: list[str] = []
         self.expelled: list[Exception] = []
 
@@ -57,9 +61,9 @@ async def hub(feed: FakeFeed) -> AsyncIterator[Hub]:
     assert not any(feed.listeners.values())
 
 
-async def join(hub: Hub, source: FakeSource, name: str = "t") -> tuple[Client, Subscription]:
-    client = Client()
-    subscription = await hub.join(source, client, name)
+async def join(hub: Hub, source: FakeSource, who: Identity = PUBLIC) -> tuple[Client, Subscription]:
+    client = Client(who)
+    subscription = await hub.join(source, client, "t")
     subscription.take_value()
     return client, subscription
 
@@ -335,16 +339,153 @@ async def test_a_channel_is_kept_for_a_while_after_its_last_subscriber(
 
 async def test_whoever_loses_access_loses_the_subscription_and_the_others_go_on(hub: Hub, feed: FakeFeed) -> None:
     """Principals share a channel when they share a key; each is judged for itself."""
+    allowed, revoked = FakeSource(), FakeSource()
+    stays, _ = await join(hub, allowed, user("stays"))
+    outs = [(await join(hub, revoked, user("out")))[0] for _ in range(3)]
+    revoked.verdict = Denied("no more")
+    allowed.now = snapshot(2)
+    feed.say(revoked.channel, b"C")
+    await until(lambda: stays.got == ["value:2"], "the other got the value")
+    for out in outs:
+        assert [type(error) for error in out.expelled] == [Denied]
+        assert out.got == []
+    assert stays.expelled == []
+    assert (allowed.judged, revoked.judged) == (1, 1)  # once per principal
+
+
+async def test_the_source_of_the_first_may_be_refused_at_the_read_itself(hub: Hub, feed: FakeFeed) -> None:
+    """Access that is lost between judgement and read: the next one's source serves."""
     revoked, allowed = FakeSource(), FakeSource()
-    out, _ = await join(hub, revoked)
-    stays, _ = await join(hub, allowed)
+    out, _ = await join(hub, revoked, user("out"))
+    stays, _ = await join(hub, allowed, user("stays"))
     revoked.now = Denied("no more")
     allowed.now = snapshot(2)
     feed.say(revoked.channel, b"C")
     await until(lambda: stays.got == ["value:2"], "the other got the value")
     assert [type(error) for error in out.expelled] == [Denied]
     assert out.got == []
-    assert stays.expelled == []
+
+
+async def test_values_that_come_without_a_read_have_their_subscribers_judged(hub: Hub, feed: FakeFeed) -> None:
+    """A lazy topic is never looked at by the clock, and is published whenever others have it computed."""
+    source = FakeSource()
+    client, _ = await join(hub, source)
+    source.verdict = Denied("no more")
+    feed.say(source.channel, published(2))
+    await until(lambda: client.expelled, "access is found to be lost")
+    feed.say(source.channel, published(3))
+    assert "value:3" not in client.got
+
+
+async def test_an_api_token_is_confirmed_once_in_a_while(
+    hub: Hub, feed: FakeFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For all its connections together; who has lost it goes, and a database that is away refuses nobody."""
+    answers: list[Exception | None] = [Unavailable("away"), None, Unauthenticated("revoked")]
+    asked: list[str] = []
+
+    async def confirm(identity: Identity) -> None:
+        asked.append(identity.token)
+        answer = answers.pop(0)
+        if answer is not None:
+            raise answer
+
+    monkeypatch.setattr(access, "confirm", confirm)
+    monkeypatch.setattr(access, "close_old_connections", lambda: None)
+    source = FakeSource()
+    clients = [(await join(hub, source, user("u", token="t")))[0] for _ in range(3)]
+    for number in (2, 3, 4):
+        source.now = snapshot(number)
+        feed.say(source.channel, b"C")
+        await until(lambda n=number: clients[-1].got[-1:] == [f"value:{n}"], "the value came")  # type: ignore[misc]
+    assert asked == ["t", "t"]
+    hub._confirmed.clear()
+    feed.say(source.channel, b"C")
+    await until(lambda: all(client.expelled for client in clients), "all are sent away")
+    assert len(asked) == 3
+
+
+async def test_a_rule_that_hangs_does_not_hold_up_the_value(
+    hub: Hub, feed: FakeFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For longer than a moment; nor does it decide anything."""
+    monkeypatch.setattr(module, "_JUDGED_WITHIN", 0.02)
+    source = FakeSource()
+    client, _ = await join(hub, source)
+    source.allowed = asyncio.Event().wait  # type: ignore[method-assign,assignment]
+    source.now = snapshot(2)
+    feed.say(source.channel, b"C")
+    await until(lambda: client.got == ["value:2"], "the value came")
+    assert client.expelled == []
+
+
+async def test_a_spent_quota_is_only_its_own_principals(hub: Hub) -> None:
+    """Others who ask for the same topic at the same moment have it computed on their account."""
+    spent, good = FakeSource(now=TooManyRequests("spent")), FakeSource(now=snapshot(1))
+    results = await asyncio.gather(join(hub, spent, user("a")), join(hub, spent, user("a")), join(hub, good, user("b")))
+    assert len(results) == 3
+    assert (spent.reads, good.reads) == (1, 1)
+    other = FakeSource("other", TooManyRequests("spent", retry_after=3.0))
+    with pytest.raises(TooManyRequests):
+        await join(hub, other, user("a"))
+
+
+async def test_many_topics_at_once_leave_room_in_the_store(hub: Hub) -> None:
+    """Joins take turns at reading, and all get theirs."""
+    sources = [FakeSource(f"k{number}") for number in range(200)]
+    for source in sources:
+        source.gate.clear()
+    joins = [asyncio.create_task(join(hub, source)) for source in sources]
+    await until(lambda: sum(source.reads for source in sources) == module._READS, "the first read")
+    await asyncio.sleep(0.02)
+    assert sum(source.reads for source in sources) == module._READS
+    for source in sources:
+        source.gate.set()
+    assert len(await asyncio.gather(*joins)) == 200
+
+
+async def test_invalidations_are_heard_once(hub: Hub, feed: FakeFeed) -> None:
+    """However many join before the first subscription is confirmed; and a failed one is tried again."""
+    feed.down = True
+    with pytest.raises(StoreUnavailable):
+        await join(hub, FakeSource())
+    feed.down = False
+    await asyncio.gather(*(join(hub, FakeSource(f"k{number}")) for number in range(20)))
+    assert len(feed.listeners[INVALIDATIONS]) == 1
+
+
+async def test_a_read_overtaken_again_and_again_is_repeated_soon(hub: Hub, feed: FakeFeed) -> None:
+    """After others had their turn, not at some later look: the last change may be the end of a job."""
+
+    class Overtaken(FakeSource):
+        async def read(self) -> Snapshot:
+            found = await super().read()
+            if self.reads <= 4:
+                self.now = snapshot(self.reads + 1)
+                feed.say(self.channel, b"C")
+            return found
+
+    source = Overtaken()
+    client, _ = await join(hub, source)
+    await until(lambda: client.got[-1:] == ["value:5"], "the last state is told")
+
+
+async def test_a_lost_read_is_repeated_after_a_few_seconds(hub: Hub, feed: FakeFeed) -> None:
+    """However long the last failure said to wait."""
+    source = FakeSource()
+    _, subscription = await join(hub, source)
+    line = subscription.channel
+    assert isinstance(line, Line)
+    feed.say(source.channel, b'E{"type":"x","retry_after":60}')
+    source.now = StoreUnavailable("away")
+    feed.say(source.channel, b"C")
+    await until(lambda: source.reads == 2 and line.reading is None, "the read was lost")
+    assert line.retry_after == 60.0
+    assert line.next_look(0.0, 0.0) == LOOK_AGAIN[1]
+    source.now = TooManyRequests("spent", retry_after=9.0)
+    feed.say(source.channel, b"C")
+    await until(lambda: source.reads == 3 and line.reading is None, "it was refused")
+    assert line.next_look(0.0, 0.0) == 9.0
 
 
 async def test_a_topic_that_is_gone_ends_its_subscriptions(hub: Hub, feed: FakeFeed) -> None:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from asgiref.testing import ApplicationCommunicator
 
-from asgi_app import tokens
-from asgi_app.errors import BadParameters, Denied, UnknownResource
+from asgi_app import access, tokens
+from asgi_app.access import Identity
+from asgi_app.errors import BadParameters, Denied, Unauthenticated, UnknownResource
 from asgi_app.registry import Principal
 from cache_layer.errors import StoreUnavailable
 from consumers import calls, live, routing
 from consumers import session as protocol
 from consumers.connections import Connections
 from consumers.hub import Hub
-from tests.support.fake_sources import FakeFeed, FakeSource, published, snapshot
+from tests.unit.consumers.stand_ins import FakeFeed, FakeSource, published, snapshot, user
 
 CONNECT = {"id": 1, "connect": {}}
 #: Its methods carry no types.
@@ -282,6 +287,23 @@ async def test_connections_over_the_limit_are_closed(world: World) -> None:
         await peer.leave()
 
 
+def known(monkeypatch: pytest.MonkeyPatch, identity: Identity | None = None) -> list[None]:
+    """No database: tokens of the websocket name users, any other one is that identity.  The renewals of connections."""
+
+    async def principal_of(user_id: str) -> Principal:
+        return user(user_id, scopes=frozenset({"read", "run"})).principal
+
+    async def identify(scope: Any) -> Identity:
+        assert identity is not None
+        return identity
+
+    renewed: list[None] = []
+    monkeypatch.setattr(access, "principal_of", principal_of)
+    monkeypatch.setattr(access, "identify", identify)
+    monkeypatch.setattr(access, "close_old_connections", lambda: renewed.append(None))
+    return renewed
+
+
 def with_token(token: str) -> dict[str, Any]:
     return {"id": 1, "connect": {"token": token}}
 
@@ -289,20 +311,7 @@ def with_token(token: str) -> dict[str, Any]:
 async def test_connection_tokens(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who it names is who asks; expired is an error, invalid a close; the principal's own limit holds."""
 
-    async def principal_of(user_id: str) -> Principal:
-        return Principal(
-            user_id=user_id,
-            username=user_id,
-            scopes=frozenset(),
-            is_anonymous=False,
-            permissions=frozenset(),
-        )
-
-    async def nothing() -> None:
-        return None
-
-    monkeypatch.setattr("asgi_app.access.principal_of", principal_of)
-    monkeypatch.setattr(live, "aclose_old_connections", nothing)
+    known(monkeypatch)
     token = tokens.mint_connection("42", 600)
     peers = []
     for _ in range(2):
@@ -339,6 +348,122 @@ async def test_connection_tokens(world: World, monkeypatch: pytest.MonkeyPatch) 
     assert 890 < reply["refresh"]["ttl"] <= 900
     await peer.say({"id": 4, "refresh": {"token": tokens.mint_connection("43", 900)}})
     assert await peer.close_code() == (3500, "invalid token")
+    await peer.leave()
+
+
+async def test_a_token_may_allow_less_than_its_user_may(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never more; without the claim it allows all of it.  A refresh gives back no right."""
+    known(monkeypatch)
+    for scopes, allowed in (({"read", "invalidate"}, {"read"}), (set(), set()), (None, {"read", "run"})):
+        minted = tokens.mint_connection("42", 600, scopes=None if scopes is None else frozenset(scopes))
+        peer = Peer()
+        await peer.open()
+        await peer.say(with_token(minted), {"id": 2, "rpc": {"method": "read", "data": {"topic": "a"}}})
+        while not any(one["id"] == 2 for one in await peer.hears()):
+            pass
+        assert world.asked[-1][1].scopes == allowed
+        await peer.leave()
+
+
+async def test_a_deactivated_user_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """3500, at connect and at a refresh."""
+    known(monkeypatch)
+    peer = Peer()
+    await peer.open()
+    await peer.say(with_token(tokens.mint_connection("42", 600)))
+    await peer.hears()
+
+    async def deactivated(user_id: str) -> Principal:
+        raise Unauthenticated("deactivated")
+
+    monkeypatch.setattr(access, "principal_of", deactivated)
+    late = Peer()
+    await late.open()
+    await late.say(with_token(tokens.mint_connection("42", 600)))
+    assert await late.close_code() == (3500, "invalid token")
+    await late.leave()
+    await peer.say({"id": 2, "refresh": {"token": tokens.mint_connection("42", 600)}})
+    assert await peer.close_code() == (3500, "invalid token")
+    await peer.leave()
+
+
+async def test_a_connection_ends_with_its_api_token(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """3005 at its expiry; the next attempt is told that it is invalid."""
+    known(monkeypatch, replace(user("u", token="t"), expires_at=time.time() + 0.1))
+    peer = Peer(headers={"authorization": "Bearer mp_x"})
+    await peer.open()
+    await peer.say(CONNECT)
+    assert "ttl" not in (await peer.hears())[0]["connect"]
+    assert await peer.close_code() == (3005, "connection expired")
+    await peer.leave()
+
+
+async def test_a_revoked_api_token_ends_its_connection(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """3500 as soon as one of its topics is looked at again, and nothing of that is told."""
+    known(monkeypatch, user("u", token="t"))
+
+    async def confirm(identity: Identity) -> None:
+        raise Unauthenticated("revoked")
+
+    monkeypatch.setattr(access, "confirm", confirm)
+    world.topics["a"] = source = FakeSource("a")
+    peer = await Peer(headers={"authorization": "Bearer mp_x"}).connected()
+    await peer.say({"id": 2, "subscribe": {"channel": "a"}})
+    await peer.hears()
+    source.now = snapshot(2)
+    world.feed.say(source.channel, b"C")
+    last = await peer.output()
+    assert (last["type"], last.get("code")) == ("websocket.close", 3500)
+    await peer.leave()
+
+
+async def test_a_login_that_hangs_is_refused_in_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the query goes on behind it: clients give up after five seconds."""
+    known(monkeypatch)
+    answer = threading.Event()
+
+    async def identify(scope: Any) -> Identity:
+        await sync_to_async(answer.wait)(5)
+        return user("u")
+
+    monkeypatch.setattr(access, "identify", identify)
+    monkeypatch.setattr(live, "_ANSWER_WITHIN", 0.05)
+    peer = Peer(headers={"authorization": "Bearer mp_x"})
+    await peer.open()
+    await peer.say(CONNECT)
+    (reply,) = await peer.hears()
+    assert reply["error"] == {"code": 100, "message": "internal server error", "temporary": True}
+    await peer.leave()
+    assert not answer.is_set()
+    answer.set()
+    while access._behind:
+        await asyncio.sleep(0.01)
+
+
+async def test_an_unsubscribe_right_behind_a_subscribe_ends_all_of_it(world: World) -> None:
+    """Signals that a late joiner would hear do not come after the reply of the unsubscribe."""
+    world.topics["a"] = source = FakeSource("a", snapshot(0, None))
+    first, second = await Peer().connected(), await Peer().connected()
+    await first.say({"id": 2, "subscribe": {"channel": "a"}})
+    await first.hears()
+    world.feed.say(source.channel, b'P{"done":1}')
+    await second.say({"id": 2, "subscribe": {"channel": "a"}}, {"id": 3, "unsubscribe": {"channel": "a"}})
+    assert [one["id"] for one in [*(await second.hears()), *(await second.hears())]] == [2, 3]
+    assert await second.app.receive_nothing(0.05)
+    for peer in (first, second):
+        await peer.leave()
+
+
+async def test_who_cannot_be_judged_comes_back(world: World) -> None:
+    """2500: the rule itself failed, so the subscription ends, but not for good."""
+    world.topics["a"] = source = FakeSource("a")
+    peer = await Peer().connected()
+    await peer.say({"id": 2, "subscribe": {"channel": "a"}})
+    await peer.hears()
+    source.verdict = RuntimeError("the rule failed")
+    world.feed.say(source.channel, b"C")
+    (push,) = await peer.hears()
+    assert push["push"]["unsubscribe"] == {"code": 2500, "reason": "insufficient state"}
     await peer.leave()
 
 

@@ -15,7 +15,7 @@ from consumers.effects import Close, Effect, Held, Send
 from consumers.frames import Closes, Code, Errors, Unsubscribes
 from consumers.session import Limits, Session
 
-LIMITS = Limits(subscriptions=3, command_rate=50, message=2000)
+LIMITS = Limits(subscriptions=3, command_rate=50, message=2000, replies=100)
 VALUE = Held(position=Position("e", 5), payload=b'{"x":5}', state="fresh", age=0.5, job=None)
 NOTHING = Held(position=Position("e", 0), payload=None, state="pending", age=0.0, job="j")
 
@@ -100,7 +100,7 @@ def test_commands_in_the_frame_of_the_connect_wait_for_it() -> None:
 def test_an_expired_token_is_an_error_and_ends_the_use_of_the_connection() -> None:
     """The client reconnects with a new one; the rest of its frame is dropped, and so is what follows."""
     talk = Talk().say({"id": 1, "connect": {"token": "t"}}, subscribe("a"))
-    talk.took(talk.session.refused(Errors.TOKEN_EXPIRED)).say(subscribe("b"))
+    talk.took(talk.session.refused(Errors.TOKEN_EXPIRED, now=3.0)).say(subscribe("b"))
     assert talk.frames == [{"id": 1, "error": {"code": 109, "message": "token expired"}}]
     assert talk.closed is None
     assert talk.say({"id": 2, "connect": {}}).closed is Closes.BAD_REQUEST
@@ -291,11 +291,24 @@ def test_an_rpc_is_called_and_answered() -> None:
 
 def test_calls_under_way_are_limited() -> None:
     """More of them are too many requests, until some are answered."""
-    talk = Talk(limits=Limits(subscriptions=3, command_rate=50, message=10_000)).connected()
+    talk = Talk(limits=Limits(subscriptions=3, command_rate=50, message=10_000, replies=100)).connected()
     talk.say(*[{"id": n, "rpc": {"method": "m"}} for n in range(1, session.CALLS + 2)])
     assert talk.error[0] == Errors.TOO_MANY_REQUESTS.number
     talk.took(talk.session.call_failed(1, Errors.NOT_AVAILABLE))
     assert talk.say({"id": 99, "rpc": {"method": "m"}}).does[-1] == effects.Call(99, "m", None)
+
+
+def test_answers_that_wait_to_be_written_are_bounded() -> None:
+    """A client that does not read cannot pile up values here; what it takes makes room, and one answer always fits."""
+    talk = Talk().connected().say(*[{"id": n, "rpc": {"method": "read"}} for n in range(1, 6)])
+    large = b'"' + b"x" * 150 + b'"'
+    held = talk.session.answered(1, large)
+    assert talk.took(talk.session.answered(2, b"1")).error == (111, "too many requests")
+    talk.took(held)
+    assert talk.last == {"id": 1, "rpc": {"data": "x" * 150}}
+    waiting = [*talk.session.answered(3, b'"%s"' % (b"a" * 60)), *talk.session.answered(4, b'"%s"' % (b"b" * 30))]
+    assert talk.took(talk.session.answered(5, b"12345678")).error[0] == 111
+    assert [frame["id"] for frame in talk.took(waiting).frames[-2:]] == [3, 4]
 
 
 def test_a_send_has_no_handler() -> None:
@@ -305,7 +318,7 @@ def test_a_send_has_no_handler() -> None:
 
 def test_too_many_commands() -> None:
     """Over the burst 111, which clients retry; who goes on for another burst is closed, and has to calm down."""
-    talk = Talk(limits=Limits(subscriptions=3, command_rate=5, message=10_000)).connected()
+    talk = Talk(limits=Limits(subscriptions=3, command_rate=5, message=10_000, replies=100)).connected()
     unsubscribe = {"id": 3, "unsubscribe": {"channel": "z"}}
     talk.say(*[unsubscribe] * 9)
     assert "error" not in talk.last
@@ -325,6 +338,16 @@ def test_a_connection_without_connect_goes_stale() -> None:
     assert talk.session.next_deadline == 10.0
     assert talk.tick(9.9).closed is None
     assert talk.tick(10.0).closed is Closes.STALE
+
+
+def test_a_connection_whose_login_takes_its_time_is_not_stale() -> None:
+    """The connect is there; a refused client that stays nevertheless is sent away, and may come back."""
+    talk = Talk().say({"id": 1, "connect": {}}, now=9.0)
+    assert talk.session.next_deadline is None
+    assert talk.tick(12.0).closed is None
+    talk.took(talk.session.refused(Errors.INTERNAL, now=13.0))
+    assert talk.tick(22.9).closed is None
+    assert talk.tick(23.0).closed is Closes.EXPIRED
 
 
 @pytest.mark.parametrize(("luck", "first"), [(0.0, 12.5), (0.5, 18.75), (0.999, 24.9875)])
@@ -370,6 +393,15 @@ def test_an_expired_connection_has_a_grace() -> None:
     assert talk.tick(25.5).closed is Closes.EXPIRED
 
 
+def test_what_cannot_be_refreshed_ends_at_its_expiry() -> None:
+    """An API token: 3005 without a grace, and the client, who could only give up, is not told of it before."""
+    talk = Talk().say({"id": 1, "connect": {}})
+    talk.took(talk.session.authenticated(now=0.0, expires_in=5.0, refreshable=False))
+    assert set(talk.last["connect"]) == {"client", "version", "ping", "pong"}
+    assert talk.tick(4.9).closed is None
+    assert talk.tick(5.0).closed is Closes.EXPIRED
+
+
 def test_a_refresh_lengthens_the_life() -> None:
     """The reply names client and version, and the new ttl."""
     talk = Talk().connected(expires_in=1.0, refreshable=True).say({"id": 5, "refresh": {"token": "n"}})
@@ -390,7 +422,7 @@ def test_nothing_happens_after_a_close() -> None:
         talk.session.answered(4, b"1"),
         talk.session.refreshed(4, expires_in=None, now=0.0),
         talk.session.authenticated(now=0.0, expires_in=None, refreshable=False),
-        talk.session.refused(Errors.INTERNAL),
+        talk.session.refused(Errors.INTERNAL, now=0.0),
         talk.session.close(Closes.STALE),
         talk.session.tick(1000.0),
     ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import quote
@@ -12,18 +14,18 @@ from urllib.parse import quote
 import pytest
 
 from asgi_app.errors import BadParameters, Denied, Unauthenticated
-from asgi_app.registry import Principal
 from cache_layer.errors import StoreUnavailable
 from consumers import sse
-from tests.support.fake_sources import FakeSource, published, snapshot
-from tests.unit.consumers.test_live import Communicator, World
+from tests.unit.consumers.stand_ins import FakeSource, published, snapshot, user
+from tests.unit.consumers.test_live import Communicator, World, known
 
 
 class Stream:
     """A client of one stream."""
 
-    def __init__(self, path: str, query: str = "", *, method: str = "GET", last: str = "") -> None:
+    def __init__(self, path: str, query: str = "", *, method: str = "GET", last: str = "", token: str = "") -> None:
         headers = [(b"accept", b"text/event-stream")] + ([(b"last-event-id", last.encode())] if last else [])
+        headers += [(b"authorization", f"Bearer {token}".encode())] if token else []
         scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": headers}
         self.app = Communicator(sse.application, scope)
 
@@ -217,12 +219,9 @@ async def test_refusals_come_before_the_stream(world: World, path: str, query: s
 async def test_limits_of_connections_hold_for_streams(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Websockets and streams are counted together; per principal 429, per process 503."""
 
-    async def authenticate(scope: Any) -> Principal:
-        return Principal(user_id="u", username="u", scopes=frozenset(), is_anonymous=False, permissions=frozenset())
-
-    monkeypatch.setattr("asgi_app.access.authenticate", authenticate)
+    known(monkeypatch, user("u"))
     world.topics["a"] = FakeSource("a")
-    streams = [Stream(*events("a")) for _ in range(3)]
+    streams = [Stream(*events("a"), token="mp_x") for _ in range(3)]
     assert [(await stream.open())[0] for stream in streams] == [200, 200, 429]
     await streams.pop().app.wait(1)
     for stream in streams:
@@ -269,6 +268,57 @@ async def test_draining_ends_the_stream(world: World) -> None:
     assert last == {"type": "http.response.body", "body": b""}
     await stream.app.wait(1)
     await draining
+
+
+async def test_draining_refuses_a_stream_that_has_not_begun(world: World) -> None:
+    """503, as every refusal before the first byte: the client goes elsewhere at once."""
+    world.topics["a"] = source = FakeSource("a")
+    source.gate.clear()
+    stream = Stream(*events("a"))
+    opening = asyncio.create_task(stream.open())
+    while not source.reads:
+        await asyncio.sleep(0)
+    draining = asyncio.create_task(world.hub.connections.drain(within=0.5))
+    status, headers = await opening
+    assert (status, headers["content-type"]) == (503, "application/problem+json")
+    assert "retry-after" in headers
+    await stream.app.wait(1)
+    await draining
+    source.gate.set()
+
+
+async def test_what_nobody_foresaw_is_a_problem_too(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """500, logged, and without a word of what it was."""
+    world.topics["a"] = RuntimeError("secret")
+    stream = Stream(*events("a"))
+    assert (await stream.open())[0] == 500
+    assert json.loads(await stream.text())["type"] == "internal-error"
+    await stream.app.wait(1)
+    assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["secret"]
+
+
+async def test_who_asks_is_found_on_database_connections_that_work(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that the database has cut is renewed before it is used; who shows nothing costs no thread."""
+    renewed = known(monkeypatch, user("u"))
+    world.topics["a"] = FakeSource("a")
+    for token, times in (("mp_x", 2), ("", 2)):
+        stream = Stream(*events("a"), token=token)
+        assert (await stream.open())[0] == 200
+        await stream.leave()
+        assert len(renewed) == times
+
+
+async def test_a_stream_ends_with_the_token_it_was_opened_with(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is told why."""
+    known(monkeypatch, replace(user("u", token="t"), expires_at=time.time() + 0.05))
+    world.topics["a"] = FakeSource("a", snapshot(0, None))
+    stream = Stream(*events("a"), token="mp_x")
+    await stream.open()
+    await stream.events()
+    assert await stream.app.receive_output(2) == {"type": "http.response.body", "body": b""}
+    await stream.app.wait(1)
 
 
 async def test_a_lost_topic_ends_the_stream(world: World) -> None:

@@ -12,7 +12,7 @@ from cache_layer.position import Position
 from consumers import writer as module
 from consumers.channel import Channel, Subscription
 from consumers.writer import Writer, abort
-from tests.support.fake_sources import EPOCH, FakeSource
+from tests.unit.consumers.stand_ins import EPOCH, PUBLIC, FakeSource
 
 
 class Socket:
@@ -33,6 +33,8 @@ class Socket:
 
 class End:
     """One connection: a writer between a socket and one channel."""
+
+    identity = PUBLIC
 
     def __init__(self) -> None:
         self.socket = Socket()
