@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Any
 
 from asgi_app.errors import BodyTooLarge, MillpondError
@@ -16,6 +17,8 @@ from asgi_app.errors import BodyTooLarge, MillpondError
 _DIGITS = 20
 #: Seconds a body may take.
 _WITHIN = 30.0
+#: Bytes and seconds for which the rest of a refused body is still taken in, and thrown away.
+_DRAIN, _DRAIN_WITHIN = 16 * 1024 * 1024, 2.0
 
 
 class _BodyTooSlowError(MillpondError):
@@ -34,7 +37,7 @@ class BoundedBodies:
         headers = dict(scope["headers"])
         announced = headers.get(b"content-length", b"0").lstrip(b"0")
         if announced.isdigit() and (len(announced) > _DIGITS or int(announced) > self._limit):
-            await _refuse(send, self._too_large())
+            await _refuse(send, self._too_large(), receive)
         elif announced or b"transfer-encoding" in headers:
             await self._with_body(scope, receive, send)
         else:
@@ -48,7 +51,7 @@ class BoundedBodies:
             await _refuse(send, _BodyTooSlowError(f"it was not there within {_WITHIN:g} s"))
             return
         except BodyTooLarge as error:
-            await _refuse(send, error)
+            await _refuse(send, error, receive)
             return
         if body is None:
             return
@@ -77,7 +80,11 @@ class BoundedBodies:
         return BodyTooLarge(f"the limit is {self._limit} bytes (MILLPOND_MAX_BODY)")
 
 
-async def _refuse(send: Any, error: MillpondError) -> None:
+async def _refuse(send: Any, error: MillpondError, receive: Any = None) -> None:
+    """Answer, and take in a while longer what is still being sent.
+
+    A connection that is closed on a client in the middle of its body is reset, and the answer is lost with it.
+    """
     body = json.dumps(error.problem()).encode()
     headers = [
         (b"content-type", b"application/problem+json"),
@@ -86,4 +93,17 @@ async def _refuse(send: Any, error: MillpondError) -> None:
         (b"connection", b"close"),
     ]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": receive is not None})
+    if receive is not None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_WITHIN):
+                await _drain(receive)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _drain(receive: Any) -> None:
+    taken, more = 0, True
+    while more and taken < _DRAIN:
+        message = await receive()
+        more = message["type"] == "http.request" and message.get("more_body", False)
+        taken += len(message.get("body", b""))

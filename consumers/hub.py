@@ -200,8 +200,6 @@ class Hub:
             seat = next((one for one in line.seats if one.holder.identity.principal not in spent), None)
             try:
                 async with self._reads:
-                    if line.closed:
-                        raise StoreUnavailable("everybody left meanwhile")
                     return await (seat.source if seat is not None else line.source).read()
             except _FINAL as error:
                 if seat is not None:
@@ -284,7 +282,7 @@ class Hub:
         """Why the seat is lost; None: it is not, as far as anybody can tell."""
         try:
             async with asyncio.timeout(_VERDICT_WITHIN):
-                await self._confirm(identity)
+                await self.confirm(identity)
                 await seat.source.allowed()
         except (StoreUnavailable, Unavailable, TimeoutError):
             return None  # who cannot be asked has not said no, and without the store nothing is delivered
@@ -295,11 +293,16 @@ class Hub:
             return error
         return None
 
-    async def _confirm(self, identity: Identity) -> None:
+    async def confirm(self, identity: Identity) -> None:
+        """Raises Unauthenticated when the API token of an identity does not hold any more.  Asks once in a while; a
+        database that is away says nothing about a token."""
         now = time.monotonic()
         if not identity.token or now < self._confirmed.get(identity.token, 0.0) + _JUDGED_FOR:
             return
-        await access.with_database(lambda: access.confirm(identity))
+        try:
+            await access.with_database(lambda: access.confirm(identity))
+        except Unavailable:
+            return
         if len(self._confirmed) >= _CONFIRMED_MOST:
             self._confirmed.clear()
         self._confirmed[identity.token] = now

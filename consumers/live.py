@@ -138,12 +138,16 @@ class LiveConsumer(AsyncConsumer):
 
         Who came with an API token that holds no more has lost all of them.
         """
-        if self.identity.token and isinstance(error, Unauthenticated):
+        if self._over(error):
             self.close(Closes.INVALID_TOKEN)
         elif isinstance(error, (NotFound, Denied, Unauthenticated)):
             self._unsubscribe(subscription, frames.Unsubscribes.SERVER)
         else:
             self._unsubscribe(subscription, frames.Unsubscribes.INSUFFICIENT_STATE)
+
+    def _over(self, error: Exception) -> bool:
+        """Whether an error says that the API token of this connection does not hold any more."""
+        return bool(self.identity.token) and isinstance(error, Unauthenticated)
 
     def _unsubscribe(self, subscription: Subscription, code: Code) -> None:
         if self._subscriptions.get(subscription.name) is subscription:
@@ -253,9 +257,12 @@ class LiveConsumer(AsyncConsumer):
     async def _subscribe(self, channel: str) -> None:
         try:
             async with asyncio.timeout(_ANSWER_WITHIN):
+                await self._hub.confirm(self.identity)
                 source = await open_topic(channel, self.identity.principal)
                 subscription = await self._hub.join(source, self, channel)
         except Exception as error:
+            if self._over(error):
+                self.close(Closes.INVALID_TOKEN)
             self._do(self._session.subscribe_failed(channel, *refusal(error)))
             return
         # No await from here to the reply: it is written before anything that is published later.
@@ -279,10 +286,13 @@ class LiveConsumer(AsyncConsumer):
                 self._do(self._session.call_failed(call.id, Errors.NOT_AVAILABLE))
                 return
             async with asyncio.timeout(_ANSWER_WITHIN), self._reads:
+                await self._hub.confirm(self.identity)
                 answer = await method(calls.topic_of(call.data), self.identity.principal)
         except calls.BadBodyError as error:
             self._do(self._session.call_failed(call.id, Errors.BAD_REQUEST, str(error)))
         except Exception as error:
+            if self._over(error):
+                self.close(Closes.INVALID_TOKEN)
             self._do(self._session.call_failed(call.id, *refusal(error)))
         else:
             self._do(self._session.answered(call.id, answer))

@@ -378,7 +378,8 @@ def answer(wanted: frames.Subscribe, held: Held) -> frames.Subscribed:
     offset, epoch = wanted.offset or 0, wanted.epoch or ""
     holds_it = recovering and offset > 0 and Position(epoch, offset) == held.position
     give = held.payload is not None and not holds_it
-    start = held.position.offset
+    # Without a value in the reply there is nothing to stand on: a position told here would count as held next time.
+    start = held.position.offset if give or holds_it else 0
     if recovering and give:
         # The client moves on by the publication itself: told the top, it would lose it if it stopped in between.
         start = min(offset, start - 1) if epoch in ("", held.position.epoch) else 0

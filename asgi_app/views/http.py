@@ -21,7 +21,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from asgi_app import access
 from asgi_app.env import env
-from asgi_app.errors import BadParameters, BodyTooLarge, Denied, MillpondError, store_away
+from asgi_app.errors import BadParameters, BodyTooLarge, Denied, MillpondError, Unauthenticated, store_away
 from asgi_app.registry import Principal
 from cache_layer.errors import StoreUnavailable
 
@@ -42,6 +42,8 @@ def api(*methods: str) -> Callable[[View], View]:
                     return _wrong_method(methods)
                 _check_csrf(request)
                 principal = await access.authenticate(request.scope)  # type: ignore[attr-defined]
+                if principal.is_anonymous and not env().anonymous:
+                    raise Unauthenticated("this service is not open to the public: log in or send a token")
                 return await view(request, principal, **kwargs)
             except MillpondError as error:
                 return problem(error)
@@ -93,12 +95,26 @@ def body_object(request: HttpRequest) -> dict[str, Any]:
     if kind != "application/json":
         raise BadParameters([{"name": "body", "reason": f"send it as application/json, not {kind or 'nothing'}"}])
     try:
-        found = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        found = json.loads(raw, object_pairs_hook=_without_twins, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
         raise BadParameters([{"name": "body", "reason": f"is no JSON: {error}"}]) from error
     if not isinstance(found, dict):
         raise BadParameters([{"name": "body", "reason": "must be a JSON object"}])
     return found
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, each of whose members is given once."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twins = sorted({name for name in names if names.count(name) > 1})
+        raise BadParameters([{"name": name, "reason": "is given twice"} for name in twins])
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON number")
 
 
 def _wrong_method(methods: tuple[str, ...]) -> HttpResponse:

@@ -13,6 +13,7 @@ import pytest
 from tests.support.service import Service, until
 
 RESOURCES = "/api/v1/resources"
+JSON = {"Content-Type": "application/json"}
 
 
 def unique() -> str:
@@ -259,6 +260,8 @@ def test_a_body_above_the_limit_is_refused(service: Service) -> None:
     url = f"{service.url}/api/v1/invalidate"
     assert httpx.post(url, content=large).status_code == 413
     assert httpx.post(url, content=iter([large])).status_code == 413
+    for _ in range(5):  # the answer arrives although it is still being sent
+        assert httpx.post(url, content=iter([large] * 4)).status_code == 413
 
 
 def test_each_user_sees_their_own(service: Service) -> None:
@@ -304,6 +307,8 @@ def test_an_action_runs_once_for_one_idempotency_key(service: Service) -> None:
     assert first.json()["id"] == again.json()["id"]
     until(lambda: f"write {name} a" in service.ledger(), "the action has run")
     assert httpx.post(url, json={"name": name, "text": "a"}).status_code == 401
+    twice = httpx.post(url, content=b'{"name":"a","text":"b","name":"c"}', headers={**headers, **JSON})
+    assert (twice.status_code, twice.json()["errors"]) == (400, [{"name": "name", "reason": "is given twice"}])
 
 
 def test_the_scheduler_fires_each_second_once(service: Service) -> None:

@@ -28,6 +28,8 @@ class Request:
             {"type": "http.request", "body": chunk, "more_body": left} for chunk, left in zip(chunks, more, strict=True)
         ]
         self.taken = 0
+        #: How much had been taken when the answer went out.
+        self.taken_then: int | None = None
         self.heard: list[dict[str, Any]] | None = None
         self.sent: list[dict[str, Any]] = []
 
@@ -37,6 +39,7 @@ class Request:
 
     async def send(self, message: dict[str, Any]) -> None:
         self.sent.append(message)
+        self.taken_then = self.taken if self.taken_then is None else self.taken_then
 
     async def application(self, scope: Any, receive: Any, send: Any) -> None:
         self.heard = []
@@ -78,7 +81,7 @@ async def test_a_body_announced_too_large_is_refused_unread(length: str) -> None
     """By its Content-Length alone, before a byte of it was taken in."""
     request = Request(b"x" * 11, content_length=length)
     assert await request.go() == 413
-    assert request.taken == 0
+    assert request.taken_then == 0
     assert request.heard is None
 
 
@@ -97,7 +100,7 @@ async def test_a_body_that_grows_too_large_is_refused(headers: dict[str, Any]) -
     """However little was announced, no more is read than the first piece above the limit."""
     request = Request(b"x" * 6, b"x" * 6, b"x" * 6, b"x" * 6, **headers)
     assert await request.go() == 413
-    assert request.taken == 2
+    assert request.taken_then == 2
     assert request.heard is None
 
 
@@ -105,7 +108,7 @@ async def test_the_refusal_is_a_problem_and_ends_the_connection() -> None:
     """It says which setting is the bound, is stored by nobody, and nothing more is read from that client."""
     request = Request(b"", content_length="11")
     await request.go()
-    start, body = request.sent
+    start, body, *_ = request.sent
     headers = dict(start["headers"])
     problem = json.loads(body["body"])
     assert (problem["type"], problem["status"]) == ("body-too-large", 413)
@@ -130,7 +133,7 @@ async def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyP
 
     request.receive = receive  # type: ignore[method-assign]
     assert await request.go() == 408
-    start, body = request.sent
+    start, body, *_ = request.sent
     assert dict(start["headers"])[b"connection"] == b"close"
     assert dict(start["headers"])[b"content-type"] == b"application/problem+json"
     assert (json.loads(body["body"])["type"], request.heard) == ("body-too-slow", None)
@@ -149,3 +152,11 @@ async def test_an_announced_nothing_is_no_body(length: str) -> None:
     request = Request(b"", content_length=length)
     assert await request.go() == 204
     assert request.body == b""
+
+
+async def test_the_rest_of_a_refused_body_is_taken_in_after_the_answer() -> None:
+    """A client still sending would otherwise lose the answer to a reset; the end comes when it has sent all."""
+    request = Request(b"01234567890", b"more", b"more", content_length="19")
+    assert await request.go() == 413
+    assert request.taken == 3
+    assert [message.get("more_body") for message in request.sent] == [None, True, False]

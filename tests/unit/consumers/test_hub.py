@@ -405,6 +405,17 @@ async def test_an_api_token_is_confirmed_once_in_a_while(
     assert len(asked) == 3
 
 
+async def test_who_cannot_be_asked_has_not_said_no(hub: Hub, feed: FakeFeed) -> None:
+    """A job's record is in the store, which may be away for a moment."""
+    source = FakeSource()
+    client, _ = await join(hub, source)
+    for number, error in enumerate((StoreUnavailable("away"), Unavailable("away"), TimeoutError()), 2):
+        source.verdict, source.now = error, snapshot(number)
+        feed.say(source.channel, b"C")
+        await until(lambda n=number: client.got[-1:] == [f"value:{n}"], "the value came")  # type: ignore[misc]
+    assert client.expelled == []
+
+
 async def test_a_rule_that_hangs_does_not_hold_up_the_value(
     hub: Hub, feed: FakeFeed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -466,7 +477,10 @@ async def test_a_read_overtaken_again_and_again_is_repeated_soon(hub: Hub, feed:
             return found
 
     source = Overtaken()
-    client, _ = await join(hub, source)
+    client, subscription = await join(hub, source)
+    assert source.reads == 3
+    assert isinstance(subscription.channel, Line)
+    assert subscription.channel.queued
     await until(lambda: client.got[-1:] == ["value:5"], "the last state is told")
 
 

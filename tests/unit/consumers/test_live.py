@@ -16,7 +16,7 @@ from asgiref.testing import ApplicationCommunicator
 
 from asgi_app import access, tokens
 from asgi_app.access import Identity
-from asgi_app.errors import BadParameters, Denied, Unauthenticated, UnknownResource
+from asgi_app.errors import BadParameters, Denied, Unauthenticated, Unavailable, UnknownResource
 from asgi_app.registry import Principal
 from cache_layer.errors import StoreUnavailable
 from consumers import calls, live, routing
@@ -200,6 +200,22 @@ async def test_rpc_read(world: World) -> None:
     (reply,) = await peer.hears()
     expected = {"state": "fresh", "age": 0.0, "job": None, "epoch": "aaaaaaaa", "offset": 7, "data": {"v": 1.5}}
     assert reply == {"id": 2, "rpc": {"data": expected}}
+    await peer.leave()
+
+
+async def test_reads_of_one_connection_take_turns(world: World) -> None:
+    """Each holds a value of any size until it is in the bounded replies."""
+    world.topics["a"] = source = FakeSource("a")
+    source.gate.clear()
+    peer = await Peer().connected()
+    await peer.say(*({"id": n, "rpc": {"method": "read", "data": {"topic": "a"}}} for n in range(2, 12)))
+    await asyncio.sleep(0.02)
+    assert source.reads == live._READS
+    source.gate.set()
+    heard: list[Any] = []
+    while len(heard) < 10:
+        heard += await peer.hears()
+    assert all("rpc" in one for one in heard)
     await peer.leave()
 
 
@@ -407,13 +423,36 @@ async def test_a_revoked_api_token_ends_its_connection(world: World, monkeypatch
 
     monkeypatch.setattr(access, "confirm", confirm)
     world.topics["a"] = source = FakeSource("a")
+    world.hub._confirmed["t"] = time.monotonic()
     peer = await Peer(headers={"authorization": "Bearer mp_x"}).connected()
     await peer.say({"id": 2, "subscribe": {"channel": "a"}})
     await peer.hears()
+    world.hub._confirmed.clear()
     source.now = snapshot(2)
     world.feed.say(source.channel, b"C")
     last = await peer.output()
     assert (last["type"], last.get("code")) == ("websocket.close", 3500)
+    await peer.leave()
+    for command in ({"subscribe": {"channel": "a"}}, {"rpc": {"method": "read", "data": {"topic": "a"}}}):
+        peer = await Peer(headers={"authorization": "Bearer mp_x"}).connected()
+        await peer.say({"id": 2, **command})
+        last = await peer.output()
+        assert (last["type"], last.get("code")) == ("websocket.close", 3500)
+        await peer.leave()
+
+
+async def test_without_the_database_an_api_token_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was valid, and nobody has said otherwise; its expiry is known here."""
+    known(monkeypatch, user("u", token="t"))
+
+    async def confirm(identity: Identity) -> None:
+        raise Unavailable("away")
+
+    monkeypatch.setattr(access, "confirm", confirm)
+    world.topics["a"] = FakeSource("a")
+    peer = await Peer(headers={"authorization": "Bearer mp_x"}).connected()
+    await peer.say({"id": 2, "subscribe": {"channel": "a"}})
+    assert "subscribe" in (await peer.hears())[0]
     await peer.leave()
 
 
