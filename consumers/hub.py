@@ -18,9 +18,8 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from asgi_app import access
 from asgi_app.access import Identity
-from asgi_app.errors import Denied, MillpondError, NotFound, TooManyRequests, Unauthenticated, Unavailable
+from asgi_app.errors import Denied, MillpondError, TooManyRequests
 from asgi_app.registry import Principal
 from asgi_app.topics import Snapshot, Source
 from asgi_app.wiring import Node, node
@@ -29,6 +28,7 @@ from cache_layer.feed import Feed
 from cache_layer.publication import Changed, Signal, Value, parse
 from consumers.channel import Holder, Subscription
 from consumers.connections import Connections
+from consumers.judging import FINAL, JUDGED_FOR, Judge
 from consumers.line import LOOK_AGAIN, Line
 
 log = logging.getLogger(__name__)
@@ -45,19 +45,12 @@ _READS_BEHIND = 16
 #: Repetitions of a read that was overtaken, before others get their turn, and the seconds of that turn.
 _REPEATS = 3
 _TURN = 0.1
-#: Seconds a read in the background waits for the judgement of its subscribers, and those that one verdict may take.
+#: Seconds a read in the background waits for the judgement of its subscribers.
 _JUDGED_WITHIN = 1.0
-_VERDICT_WITHIN = 2.0
-#: Seconds for which a judgement serves values that come without a read, and the confirmation of an API token.
-_JUDGED_FOR = 5.0
-#: Confirmed API tokens that are remembered.
-_CONFIRMED_MOST = 10_000
 #: Seconds of one slice of a broadcast; other connections get their turn in between.
 _SLICE = 0.002
 #: Holders told at once, without slices.
 _SMALL = 64
-#: After one of these a subscription cannot go on.
-_FINAL = (NotFound, Denied, Unauthenticated)
 
 
 class Hub:
@@ -73,8 +66,7 @@ class Hub:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reads = asyncio.Semaphore(_READS)
         self._reads_behind = asyncio.Semaphore(_READS_BEHIND)
-        #: Digest of an API token: when it was last found valid (monotonic).
-        self._confirmed: dict[str, float] = {}
+        self.judge = Judge()
         feed.on_gap.append(self._gap)
 
     # Joining and leaving
@@ -196,21 +188,24 @@ class Hub:
         """Read through any of the line's sources: who lost access loses the subscription, whose quota is spent does not
         count, and the others go on.  Raises TooManyRequests only when it is true of all of them."""
         spent: set[Principal] = set()
+        refusal: TooManyRequests | None = None
         while True:
             seat = next((one for one in line.seats if one.holder.identity.principal not in spent), None)
+            if seat is None and refusal is not None:
+                raise refusal
             try:
                 async with self._reads:
                     return await (seat.source if seat is not None else line.source).read()
-            except _FINAL as error:
+            except FINAL as error:
                 if seat is not None:
                     self._expel(line, seat, error)
                 if not line.seats:
                     raise
-            except TooManyRequests:
-                if seat is not None:
-                    spent.add(seat.holder.identity.principal)
-                if all(one.holder.identity.principal in spent for one in line.seats):
+            except TooManyRequests as error:
+                if seat is None:
                     raise
+                spent.add(seat.holder.identity.principal)
+                refusal = error
 
     async def _open(self, line: Line) -> None:
         await self._hear_invalidations()
@@ -267,7 +262,7 @@ class Hub:
             for number, seat in enumerate(tuple(line.seats)):
                 identity = seat.holder.identity
                 if identity not in found:
-                    found[identity] = await self._verdict(seat, identity)
+                    found[identity] = await self.judge.verdict(seat)
                 error = found[identity]
                 if error is not None and seat in line.seats:
                     self._expel(line, seat, error)
@@ -277,35 +272,6 @@ class Hub:
             line.judged_at = time.monotonic()
         finally:
             line.judging = None
-
-    async def _verdict(self, seat: Subscription, identity: Identity) -> Exception | None:
-        """Why the seat is lost; None: it is not, as far as anybody can tell."""
-        try:
-            async with asyncio.timeout(_VERDICT_WITHIN):
-                await self.confirm(identity)
-                await seat.source.allowed()
-        except (StoreUnavailable, Unavailable, TimeoutError):
-            return None  # who cannot be asked has not said no, and without the store nothing is delivered
-        except _FINAL as error:
-            return error
-        except Exception as error:
-            log.exception("%s cannot be judged", seat.source.topic)
-            return error
-        return None
-
-    async def confirm(self, identity: Identity) -> None:
-        """Raises Unauthenticated when the API token of an identity does not hold any more.  Asks once in a while; a
-        database that is away says nothing about a token."""
-        now = time.monotonic()
-        if not identity.token or now < self._confirmed.get(identity.token, 0.0) + _JUDGED_FOR:
-            return
-        try:
-            await access.with_database(lambda: access.confirm(identity))
-        except Unavailable:
-            return
-        if len(self._confirmed) >= _CONFIRMED_MOST:
-            self._confirmed.clear()
-        self._confirmed[identity.token] = now
 
     # What the feed says
 
@@ -319,7 +285,7 @@ class Hub:
             entry = publication.entry
             now = time.monotonic()
             told = line.published(entry.position, entry.payload, fresh=entry.fresh, now=now)
-            if now >= line.judged_at + _JUDGED_FOR:
+            if now >= line.judged_at + JUDGED_FOR:
                 self._judge_soon(line)
         elif isinstance(publication, Signal):
             line.signalled(publication.kind, publication.data)

@@ -21,7 +21,7 @@ from channels.exceptions import StopConsumer
 from asgi_app import access, tokens
 from asgi_app.access import Identity
 from asgi_app.env import env
-from asgi_app.errors import Denied, NotFound, Unauthenticated
+from asgi_app.errors import Unauthenticated
 from asgi_app.registry import Principal
 from asgi_app.topics import open_topic
 from cache_layer.position import Position
@@ -30,14 +30,15 @@ from consumers.channel import News, Subscription
 from consumers.effects import Effect
 from consumers.frames import Closes, Code, Errors
 from consumers.hub import Hub, hub
+from consumers.judging import FINAL
 from consumers.refusals import refusal
 from consumers.session import Session
 from consumers.writer import Writer, abort
 
 #: Seconds until a command that needs the outside is refused as temporarily unavailable (clients give up after 5).
 _ANSWER_WITHIN = 4.0
-#: Values on their way to one client by rpc, before they are in its replies.
-_READS = 4
+#: Calls of one connection at work at once: each may hold a value before that counts among its replies.
+_CALLS = 4
 #: The subprotocol of JSON clients that name one; of Protobuf clients, which are turned away politely.
 _JSON, _PROTOBUF = "centrifuge-json", "centrifuge-protobuf"
 
@@ -71,7 +72,7 @@ class LiveConsumer(AsyncConsumer):
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for: float | None = None
         self.identity = Identity(principal=Principal.public())
-        self._reads = asyncio.Semaphore(_READS)
+        self._calling = asyncio.Semaphore(_CALLS)
         self._subject: str | None = None
         self._subscriptions: dict[str, Subscription] = {}
         self._writer = Writer(self._write, self._render, glue="\n", stalled=self._stalled, failed=self._give_up)
@@ -140,7 +141,7 @@ class LiveConsumer(AsyncConsumer):
         """
         if self._over(error):
             self.close(Closes.INVALID_TOKEN)
-        elif isinstance(error, (NotFound, Denied, Unauthenticated)):
+        elif isinstance(error, FINAL):
             self._unsubscribe(subscription, frames.Unsubscribes.SERVER)
         else:
             self._unsubscribe(subscription, frames.Unsubscribes.INSUFFICIENT_STATE)
@@ -257,7 +258,7 @@ class LiveConsumer(AsyncConsumer):
     async def _subscribe(self, channel: str) -> None:
         try:
             async with asyncio.timeout(_ANSWER_WITHIN):
-                await self._hub.confirm(self.identity)
+                await self._hub.judge.confirm(self.identity)
                 source = await open_topic(channel, self.identity.principal)
                 subscription = await self._hub.join(source, self, channel)
         except Exception as error:
@@ -285,8 +286,8 @@ class LiveConsumer(AsyncConsumer):
             if method is None:
                 self._do(self._session.call_failed(call.id, Errors.NOT_AVAILABLE))
                 return
-            async with asyncio.timeout(_ANSWER_WITHIN), self._reads:
-                await self._hub.confirm(self.identity)
+            async with asyncio.timeout(_ANSWER_WITHIN), self._calling:
+                await self._hub.judge.confirm(self.identity)
                 answer = await method(calls.topic_of(call.data), self.identity.principal)
         except calls.BadBodyError as error:
             self._do(self._session.call_failed(call.id, Errors.BAD_REQUEST, str(error)))

@@ -399,7 +399,7 @@ async def test_an_api_token_is_confirmed_once_in_a_while(
         feed.say(source.channel, b"C")
         await until(lambda n=number: clients[-1].got[-1:] == [f"value:{n}"], "the value came")  # type: ignore[misc]
     assert asked == ["t", "t"]
-    hub._confirmed.clear()
+    hub.judge._confirmed.clear()
     feed.say(source.channel, b"C")
     await until(lambda: all(client.expelled for client in clients), "all are sent away")
     assert len(asked) == 3
@@ -439,6 +439,21 @@ async def test_a_spent_quota_is_only_its_own_principals(hub: Hub) -> None:
     other = FakeSource("other", TooManyRequests("spent", retry_after=3.0))
     with pytest.raises(TooManyRequests):
         await join(hub, other, user("a"))
+
+
+async def test_a_read_ends_when_nobody_is_left_to_read_for(hub: Hub, feed: FakeFeed) -> None:
+    """One has no quota, the other, who came first of all, no access any more."""
+    revoked, spent = FakeSource(), FakeSource()
+    _, first = await join(hub, revoked, user("revoked"))
+    await join(hub, spent, user("spent"))
+    hub.leave(first)
+    out, subscription = await join(hub, revoked, user("revoked"))
+    spent.now, revoked.now = TooManyRequests("spent"), Denied("no more")
+    feed.say(spent.channel, b"C")
+    line = subscription.channel
+    assert isinstance(line, Line)
+    await until(lambda: out.expelled and line.reading is None, "the read ended")
+    assert (spent.reads, revoked.reads) == (1, 2)
 
 
 async def test_many_topics_at_once_leave_room_in_the_store(hub: Hub) -> None:

@@ -203,14 +203,14 @@ async def test_rpc_read(world: World) -> None:
     await peer.leave()
 
 
-async def test_reads_of_one_connection_take_turns(world: World) -> None:
+async def test_calls_of_one_connection_take_turns(world: World) -> None:
     """Each holds a value of any size until it is in the bounded replies."""
     world.topics["a"] = source = FakeSource("a")
     source.gate.clear()
     peer = await Peer().connected()
     await peer.say(*({"id": n, "rpc": {"method": "read", "data": {"topic": "a"}}} for n in range(2, 12)))
     await asyncio.sleep(0.02)
-    assert source.reads == live._READS
+    assert source.reads == live._CALLS
     source.gate.set()
     heard: list[Any] = []
     while len(heard) < 10:
@@ -423,11 +423,11 @@ async def test_a_revoked_api_token_ends_its_connection(world: World, monkeypatch
 
     monkeypatch.setattr(access, "confirm", confirm)
     world.topics["a"] = source = FakeSource("a")
-    world.hub._confirmed["t"] = time.monotonic()
+    world.hub.judge._confirmed["t"] = time.monotonic()
     peer = await Peer(headers={"authorization": "Bearer mp_x"}).connected()
     await peer.say({"id": 2, "subscribe": {"channel": "a"}})
     await peer.hears()
-    world.hub._confirmed.clear()
+    world.hub.judge._confirmed.clear()
     source.now = snapshot(2)
     world.feed.say(source.channel, b"C")
     last = await peer.output()
