@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
@@ -29,6 +30,11 @@ from cache_layer.redis import Store  # noqa: E402
 from tests.support.store import StoreServer  # noqa: E402
 
 _numbers = count(1)
+
+
+def pytest_unconfigure() -> None:
+    """The home of this run goes with it."""
+    shutil.rmtree(_HOME, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

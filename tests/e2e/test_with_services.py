@@ -18,6 +18,7 @@ from tests.support.service import Service, until
 pytestmark = pytest.mark.services
 
 REDIS = "redis://127.0.0.1:6379/13"
+OTHER_REDIS = "redis://127.0.0.1:6379/14"
 RABBITMQ = "amqp://guest:guest@127.0.0.1:5672//"
 
 
@@ -47,9 +48,10 @@ def namespace() -> Iterator[str]:
     """A prefix in the shared Redis that is empty again afterwards."""
     name = f"test-{uuid4().hex[:8]}"
     yield name
-    with redis.Redis.from_url(REDIS) as client:
-        for key in client.scan_iter(f"*{{{name}}}*"):
-            client.delete(key)
+    for url in (REDIS, OTHER_REDIS):
+        with redis.Redis.from_url(url) as client:
+            for key in client.scan_iter(f"*{{{name}}}*"):
+                client.delete(key)
 
 
 def works(service: Service) -> None:
@@ -103,9 +105,8 @@ def test_mariadb_and_rabbitmq(tmp_path: Path, mariadb: str, namespace: str) -> N
 
 def test_another_redis_as_broker(tmp_path: Path, namespace: str) -> None:
     """A broker that is a Redis, but not the store: messages go through kombu."""
-    broker = "redis://127.0.0.1:6379/14"
     service = Service(
-        tmp_path, "--no-demo", MILLPOND_REDIS_URL=REDIS, MILLPOND_BROKER_URL=broker, MILLPOND_NAMESPACE=namespace
+        tmp_path, "--no-demo", MILLPOND_REDIS_URL=REDIS, MILLPOND_BROKER_URL=OTHER_REDIS, MILLPOND_NAMESPACE=namespace
     ).start()
     try:
         works(service)
