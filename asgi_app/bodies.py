@@ -11,7 +11,7 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from asgi_app.errors import BodyTooLarge, MillpondError
+from asgi_app.errors import BodyTooLarge, BodyTooSlow, MillpondError
 
 #: A length of more digits is above any limit, and more than `int` reads.
 _DIGITS = 20
@@ -19,10 +19,6 @@ _DIGITS = 20
 _WITHIN = 30.0
 #: Bytes and seconds for which the rest of a refused body is still taken in, and thrown away.
 _DRAIN, _DRAIN_WITHIN = 16 * 1024 * 1024, 2.0
-
-
-class _BodyTooSlowError(MillpondError):
-    code, status, title, retryable = "body-too-slow", 408, "The body of the request took too long", True
 
 
 class BoundedBodies:
@@ -48,7 +44,7 @@ class BoundedBodies:
             async with asyncio.timeout(_WITHIN):
                 body = await self._taken_in(receive)
         except TimeoutError:
-            await _refuse(send, _BodyTooSlowError(f"it was not there within {_WITHIN:g} s"))
+            await _refuse(send, BodyTooSlow(f"it was not there within {_WITHIN:g} s"))
             return
         except BodyTooLarge as error:
             await _refuse(send, error, receive)

@@ -100,6 +100,18 @@ class UnknownAction(NotFound):
         super().__init__(f"there is no action '{shortened(name, 100)}'", extra={"name": shortened(name, 100)})
 
 
+class BadRequest(MillpondError):
+    code, status, title = "bad-request", 400, "The request cannot be taken"
+
+
+class MethodNotAllowed(MillpondError):
+    code, status, title = "method-not-allowed", 405, "The method is not allowed"
+
+
+class BodyTooSlow(MillpondError):
+    code, status, title, retryable = "body-too-slow", 408, "The body of the request took too long", True
+
+
 class BodyTooLarge(MillpondError):
     code, status, title = "body-too-large", 413, "The body of the request is too large"
 

@@ -114,7 +114,7 @@ class Reader:
         try:
             reading = await self._look(question)
             if wait > 0 and not _satisfies(reading, newer_than):
-                reading = await self._wait(question, reading, wait, newer_than)
+                reading = await self._wait(question, reading, arrived, wait, newer_than)
             return reading
         except StoreUnavailable as error:
             return await self._without_store(question, arrived, error)
@@ -254,8 +254,9 @@ class Reader:
 
     # --- waiting
 
-    async def _wait(self, question: Question, first: Reading, wait: float, newer_than: Position | None) -> Reading:
-        arrived = time.monotonic()
+    async def _wait(
+        self, question: Question, first: Reading, arrived: float, wait: float, newer_than: Position | None
+    ) -> Reading:
         async with Waiter(self._feed, self._cache.names.channel(question.key), arrived + wait, newer_than) as waiter:
             if not waiter.listening:
                 return first

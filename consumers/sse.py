@@ -25,6 +25,7 @@ from asgi_app.access import Identity
 from asgi_app.env import env
 from asgi_app.errors import (
     BadParameters,
+    MethodNotAllowed,
     MillpondError,
     NotFound,
     TooManyRequests,
@@ -67,7 +68,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     stream: _Stream | None = None
     try:
         if scope["method"] not in ("GET", "HEAD"):
-            raise _MethodNotAllowedError("a stream is opened with GET")
+            raise MethodNotAllowed("a stream is opened with GET")
         texts = _topics(scope)
         async with asyncio.timeout(_OPEN_WITHIN):
             identity = await _identity(scope)
@@ -98,10 +99,6 @@ async def _identity(scope: Any) -> Identity:
     if identity.principal.is_anonymous and not env().anonymous:
         raise Unauthenticated("this service is not open to the public")
     return identity
-
-
-class _MethodNotAllowedError(MillpondError):
-    code, status, title = "method-not-allowed", 405, "This method is not allowed here"
 
 
 class _Stream:

@@ -26,6 +26,11 @@ EVERY = 2.0
 LIFE = 7.0
 
 
+def process_name() -> str:
+    """This process, as the store knows it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
 class SignOfLife(bootsteps.StartStopStep):
     """Shows that a worker is there for each of its queues, from the worker's parent process."""
 
@@ -36,7 +41,7 @@ class SignOfLife(bootsteps.StartStopStep):
         settings = env()
         self._names = Names(settings.namespace)
         self._entry: Any = None
-        self._process = f"{socket.gethostname()}:{os.getpid()}"
+        self._process = process_name()
         client = redis.Redis.from_url(
             settings.store_url,
             socket_timeout=1.0,

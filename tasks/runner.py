@@ -8,14 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import random
 import signal
-import socket
-import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from typing import Any
@@ -33,6 +29,7 @@ from cache_layer.keys import Key
 from cache_layer.records import LEASE, Claim
 from tasks import retry
 from tasks.app import app
+from tasks.heartbeat import process_name
 from tasks.limits import TimeLimitReached, time_limit
 from tasks.progress import JobCancelled, ProgressReport
 from tasks.reaper import see_after
@@ -81,18 +78,16 @@ class Attempt:
         self._key = key
         self._claim = Claim(what="gone", fence=0, tag_versions=())
         self._report = ProgressReport(self._tell)
-        self._over = threading.Event()
 
     def claim(self) -> Claim:
         """Take the job."""
-        worker = f"{socket.gethostname()}:{os.getpid()}"
-        self._claim = _insist(lambda node: node.records.claim(self._id, self._key, worker=worker))
+        self._claim = _insist(lambda node: node.records.claim(self._id, self._key, worker=process_name()))
         return self._claim
 
     def run(self) -> None:
         """Run the function and finish the job, whatever happens in between."""
         log.info("job %s: %s attempt %d", self._id, self._what.name, self._claim.fence)
-        beating = wiring.call(self._start_beating)
+        beating = wiring.submit(self._keep_beating)
         started = time.monotonic()
         try:
             payload = encode_value(self._call(), limit=env().max_value)
@@ -155,9 +150,6 @@ class Attempt:
             answer = await node.records.beat(self._id, self._claim.fence, progress=report, key=self._key, signal=signal)
             if answer != "on":
                 self._report.cancelled = True
-
-    async def _start_beating(self, node: wiring.Node) -> Future[None]:
-        return asyncio.run_coroutine_threadsafe(self._keep_beating(node), asyncio.get_running_loop())
 
     async def _keep_beating(self, node: wiring.Node) -> None:
         while True:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
 import signal
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ from asgi_app.jobs import firing_id
 from asgi_app.registry import Action, Principal, Registry, Resource, registry
 from cache_layer.errors import StoreUnavailable
 from tasks.app import app
-from tasks.heartbeat import EVERY, LIFE
+from tasks.heartbeat import EVERY, LIFE, process_name
 from tasks.reaper import keep_reaping
 
 log = logging.getLogger(__name__)
@@ -144,7 +142,7 @@ async def serve(stopped: asyncio.Event) -> None:
 async def _show_life(node: wiring.Node) -> None:
     while True:
         try:
-            await node.records.show_life(f"{socket.gethostname()}:{os.getpid()}", LIFE, "scheduler")
+            await node.records.show_life(process_name(), LIFE, "scheduler")
         except StoreUnavailable as error:
             log.warning("no sign of life: %s", error)
         await asyncio.sleep(EVERY)

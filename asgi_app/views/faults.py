@@ -5,23 +5,17 @@ Invariant: no answer under /api/ is HTML.
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.http import HttpRequest, HttpResponse
 from django.views import defaults
 from django.views.csrf import csrf_failure as django_csrf_failure
 
-from asgi_app.errors import Denied, MillpondError, NotFound
-from asgi_app.views.http import problem, problem_answer
+from asgi_app.errors import BadRequest, Denied, MillpondError, NotFound
+from asgi_app.views.http import problem
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """400: a Host that is not allowed, a path that cannot be read."""
-    if not _api(request):
-        return defaults.bad_request(request, exception)
-    title = "The request cannot be taken"
-    body = {"type": "bad-request", "title": title, "status": 400, "detail": title, "retryable": False}
-    return problem_answer(body)
+    return problem(BadRequest()) if _api(request) else defaults.bad_request(request, exception)
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -43,11 +37,10 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """403: a form without its token."""
-    return problem(Denied(f"CSRF: {reason}")) if _api(request) else _page(request, reason)
-
-
-def _page(request: HttpRequest, reason: str) -> Any:
-    return django_csrf_failure(request, reason=reason)
+    if _api(request):
+        return problem(Denied(f"CSRF: {reason}"))
+    page: HttpResponse = django_csrf_failure(request, reason=reason)
+    return page
 
 
 def _api(request: HttpRequest) -> bool:

@@ -21,7 +21,15 @@ from django.views.decorators.csrf import csrf_exempt
 
 from asgi_app import access
 from asgi_app.env import env
-from asgi_app.errors import BadParameters, BodyTooLarge, Denied, MillpondError, Unauthenticated, store_away
+from asgi_app.errors import (
+    BadParameters,
+    BodyTooLarge,
+    Denied,
+    MethodNotAllowed,
+    MillpondError,
+    Unauthenticated,
+    store_away,
+)
 from asgi_app.registry import Principal
 from cache_layer.errors import StoreUnavailable
 
@@ -118,8 +126,7 @@ def _no_number(text: str) -> Any:
 
 
 def _wrong_method(methods: tuple[str, ...]) -> HttpResponse:
-    body = {"type": "method-not-allowed", "title": "The method is not allowed", "status": 405}
-    response = problem_answer({**body, "detail": f"allowed: {', '.join(methods)}", "retryable": False})
+    response = problem(MethodNotAllowed(f"allowed: {', '.join(methods)}"))
     response["Allow"] = ", ".join(methods)
     return response
 

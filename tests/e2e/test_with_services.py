@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -54,6 +55,16 @@ def namespace() -> Iterator[str]:
                 client.delete(key)
 
 
+@contextmanager
+def running(home: Path, **settings: str) -> Iterator[Service]:
+    """The service without the demo, its store in the shared Redis; it has to stop well."""
+    service = Service(home, "--no-demo", MILLPOND_REDIS_URL=REDIS, **settings).start()
+    try:
+        yield service
+    finally:
+        assert service.stop() == 0
+
+
 def works(service: Service) -> None:
     """A value is computed by a worker, a user can be made, an action runs, a second scheduler tick comes."""
     text = uuid4().hex[:12]
@@ -71,44 +82,27 @@ def works(service: Service) -> None:
 
 def test_postgresql_and_redis(tmp_path: Path, postgresql: str, namespace: str) -> None:
     """Database in PostgreSQL, store and broker in a Redis over TCP."""
-    service = Service(
-        tmp_path,
-        "--no-demo",
-        MILLPOND_DATABASE_URL=postgresql,
-        MILLPOND_REDIS_URL=REDIS,
-        MILLPOND_NAMESPACE=namespace,
-    ).start()
-    try:
+    with running(tmp_path, MILLPOND_DATABASE_URL=postgresql, MILLPOND_NAMESPACE=namespace) as service:
         works(service)
-    finally:
-        assert service.stop() == 0
 
 
 def test_mariadb_and_rabbitmq(tmp_path: Path, mariadb: str, namespace: str) -> None:
     """Database in MariaDB, broker RabbitMQ with msgpack messages, store in Redis."""
-    service = Service(
-        tmp_path,
-        "--no-demo",
-        MILLPOND_DATABASE_URL=mariadb,
-        MILLPOND_REDIS_URL=REDIS,
-        MILLPOND_BROKER_URL=RABBITMQ,
-        MILLPOND_SERIALIZER="msgpack",
-        MILLPOND_NAMESPACE=namespace,
-    ).start()
+    settings = {
+        "MILLPOND_DATABASE_URL": mariadb,
+        "MILLPOND_BROKER_URL": RABBITMQ,
+        "MILLPOND_SERIALIZER": "msgpack",
+        "MILLPOND_NAMESPACE": namespace,
+    }
     try:
-        works(service)
+        with running(tmp_path, **settings) as service:
+            works(service)
     finally:
-        assert service.stop() == 0
         with Connection(RABBITMQ) as broker:
             Queue("default", channel=broker.default_channel).delete()
 
 
 def test_another_redis_as_broker(tmp_path: Path, namespace: str) -> None:
     """A broker that is a Redis, but not the store: messages go through kombu."""
-    service = Service(
-        tmp_path, "--no-demo", MILLPOND_REDIS_URL=REDIS, MILLPOND_BROKER_URL=OTHER_REDIS, MILLPOND_NAMESPACE=namespace
-    ).start()
-    try:
+    with running(tmp_path, MILLPOND_BROKER_URL=OTHER_REDIS, MILLPOND_NAMESPACE=namespace) as service:
         works(service)
-    finally:
-        assert service.stop() == 0

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from cache_layer.cache import Cache, Committed
+from cache_layer.cache import Begun, Cache, Committed
 from cache_layer.feed import Feed
 from cache_layer.keys import Key
 from cache_layer.publication import TRAVEL_LIMIT, Changed, Publication, Value, parse
@@ -31,11 +31,8 @@ async def feed(store: Store) -> AsyncIterator[Feed]:
     await made.stop()
 
 
-async def fill(cache: Cache, what: Key, payload: bytes, *, force: bool = False) -> Committed:
-    """Compute `what` in this process."""
-    found = await cache.lookup(what)
-    begun = await cache.begin(what, seen=found.nonce, token=TOKEN, lease=5.0, force=force)
-    assert begun.what == "begun"
+async def commit(cache: Cache, what: Key, begun: Begun, payload: bytes) -> Committed:
+    """End what was begun with a value."""
     return await cache.commit(
         what,
         payload,
@@ -45,6 +42,14 @@ async def fill(cache: Cache, what: Key, payload: bytes, *, force: bool = False) 
         computed_at=time.time(),
         luck=0.5,
     )
+
+
+async def fill(cache: Cache, what: Key, payload: bytes, *, force: bool = False) -> Committed:
+    """Compute `what` in this process."""
+    found = await cache.lookup(what)
+    begun = await cache.begin(what, seen=found.nonce, token=TOKEN, lease=5.0, force=force)
+    assert begun.what == "begun"
+    return await commit(cache, what, begun, payload)
 
 
 async def test_a_committed_value_is_found_with_its_age_and_position(cache: Cache) -> None:
@@ -120,15 +125,7 @@ async def test_a_commit_without_the_lease_stores_nothing(cache: Cache) -> None:
     what = key()
     begun = await cache.begin(what, seen=b"", token=TOKEN, lease=5.0)
     await cache.store.command("UNLINK", cache.names.lease(what))
-    late = await cache.commit(
-        what,
-        b"[0]",
-        holder=TOKEN,
-        tag_versions=begun.tag_versions,
-        compute_seconds=0.1,
-        computed_at=time.time(),
-        luck=0.5,
-    )
+    late = await commit(cache, what, begun, b"[0]")
     assert late.what == "revoked"
     assert (await cache.lookup(what)).entry is None
 
@@ -140,15 +137,7 @@ async def test_no_value_survives_the_invalidation_of_its_tag(cache: Cache, when:
     begun = await cache.begin(what, seen=b"", token=TOKEN, lease=5.0)
     if when == "before the commit":
         await cache.invalidate("sales")
-    committed = await cache.commit(
-        what,
-        b"[0]",
-        holder=TOKEN,
-        tag_versions=begun.tag_versions,
-        compute_seconds=0.1,
-        computed_at=time.time(),
-        luck=0.5,
-    )
+    committed = await commit(cache, what, begun, b"[0]")
     if when == "after the commit":
         await cache.invalidate("sales")
     assert committed.what == ("superseded" if when == "before the commit" else "stored")
