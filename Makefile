@@ -50,5 +50,5 @@ $(VENV)/.run: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.run
 	@echo "installing the tools for development into $(VENV) (once; some 120 MB)" >&2
-	@$(INSTALL) '.[dev,postgres,mysql,results]'
+	@$(INSTALL) '.[dev,postgres,mysql,results,memcached]'
 	@touch $@

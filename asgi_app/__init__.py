@@ -13,27 +13,65 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from asgi_app.api import ainvalidate, aread, arefresh, arun, invalidate, read, refresh, run
+    from asgi_app.api import (
+        ainvalidate,
+        ainvalidate_all,
+        ainvalidate_value,
+        aread,
+        arefresh,
+        arun,
+        invalidate,
+        invalidate_all,
+        invalidate_value,
+        read,
+        refresh,
+        run,
+    )
+    from asgi_app.caching.pages import cached_page
+    from asgi_app.caching.queries import acached_query, cache_queries_of, cached_query
     from asgi_app.invalidation import invalidate_on
     from asgi_app.registry import Principal, Progress, action, resource
 
 _HOMES = {
     "asgi_app.registry": ("Principal", "Progress", "action", "resource"),
+    "asgi_app.caching.pages": ("cached_page",),
+    "asgi_app.caching.queries": ("acached_query", "cache_queries_of", "cached_query"),
     "asgi_app.invalidation": ("invalidate_on",),
-    "asgi_app.api": ("ainvalidate", "aread", "arefresh", "arun", "invalidate", "read", "refresh", "run"),
+    "asgi_app.api": (
+        "ainvalidate",
+        "ainvalidate_all",
+        "ainvalidate_value",
+        "aread",
+        "arefresh",
+        "arun",
+        "invalidate",
+        "invalidate_all",
+        "invalidate_value",
+        "read",
+        "refresh",
+        "run",
+    ),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Principal",
     "Progress",
+    "acached_query",
     "action",
     "ainvalidate",
+    "ainvalidate_all",
+    "ainvalidate_value",
     "aread",
     "arefresh",
     "arun",
+    "cache_queries_of",
+    "cached_page",
+    "cached_query",
     "invalidate",
+    "invalidate_all",
     "invalidate_on",
+    "invalidate_value",
     "read",
     "refresh",
     "resource",

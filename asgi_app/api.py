@@ -5,13 +5,18 @@ Invariant: the synchronous one is the asynchronous one, run on the process's own
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from channels.db import database_sync_to_async
+from django.db import DEFAULT_DB_ALIAS
 
 from asgi_app import wiring
 from asgi_app.errors import ComputationTimeout, from_problem
 from asgi_app.registry import Principal, Resource, registry
+from cache_layer.errors import StoreUnavailable
+from cache_layer.outdated import Outdated, of_keys, of_tags
 
 
 async def aread(name: str, /, **params: Any) -> Any:
@@ -33,12 +38,34 @@ async def aread(name: str, /, **params: Any) -> Any:
     raise ComputationTimeout(f"{name} was not there after {wait:g} s")
 
 
-async def ainvalidate(*tags: str) -> None:
+async def ainvalidate(*tags: str, soft: bool = False) -> None:
     """Outdate every value that carries one of the tags.  When it returns, nobody is served an older one.
 
-    Raises StoreUnavailable; safe to repeat.  Inside a transaction use `invalidate`, which waits for the commit.
+    `soft`: the values become stale instead, and are served within their windows while they are computed anew.
+
+    It acts at once: a transaction of Django belongs to a thread, and a coroutine is in none.  Code that changes the
+    data in one calls `invalidate` there, which waits for the commit.
+
+    Raises ValueError naming what is no tag, and StoreUnavailable: then the invalidation is queued and done before this
+    process trusts the cache again, and stands in the outbox, so that it is done even if this process ends.  Safe to
+    repeat.
     """
-    await wiring.acall(lambda node: node.cache.invalidate(*tags))
+    await _ainvalidate(of_tags(*_valid(tags), soft=soft))
+
+
+async def ainvalidate_value(
+    name: str, params: Mapping[str, Any] | None = None, *, soft: bool = False, principal: Principal | None = None
+) -> None:
+    """Outdate one value of a resource: that of these parameters, and with `vary` of this principal (else the public).
+
+    Otherwise as `ainvalidate`.  Raises UnknownResource and BadParameters too.
+    """
+    await _ainvalidate(_value(name, params, soft, principal))
+
+
+async def ainvalidate_all(*, soft: bool = False) -> None:
+    """Outdate all values of this deployment, in one step.  Otherwise as `ainvalidate`."""
+    await _ainvalidate(Outdated(everything=True, soft=soft))
 
 
 async def arefresh(name: str, /, **params: Any) -> str:
@@ -56,16 +83,37 @@ async def arun(name: str, /, **params: Any) -> str:
 
 
 def read(name: str, /, **params: Any) -> Any:
-    """See `aread`."""
-    deadline = _patience(registry.resource(name)) + 5.0
-    return wiring.call(lambda node: aread(name, **params), deadline)
+    """See `aread`.  In a transaction that has changed what the value is made of, it is computed in there, and not kept:
+
+    such a value is true for this transaction only.
+    """
+    from asgi_app.invalidating import uncommitted
+
+    resource = registry.resource(name)
+    typed = resource.parse(params, text=False)
+    if uncommitted.is_dirty(resource, typed):
+        return uncommitted.value_here(resource, typed)
+    return wiring.call(lambda node: aread(name, **params), _patience(resource) + 5.0)
 
 
-def invalidate(*tags: str) -> None:
-    """See `ainvalidate`.  Inside `transaction.atomic()` it happens after the commit, and not at all on a rollback."""
-    from asgi_app.invalidation import invalidate_after_commit
+def invalidate(*tags: str, soft: bool = False) -> None:
+    """See `ainvalidate`.  Inside `transaction.atomic()` it happens after the commit, and not at all on a rollback;
 
-    invalidate_after_commit(tags)
+    it does not raise StoreUnavailable there: what the store did not take is done from the outbox.
+    """
+    _invalidate(of_tags(*_valid(tags), soft=soft))
+
+
+def invalidate_value(
+    name: str, params: Mapping[str, Any] | None = None, *, soft: bool = False, principal: Principal | None = None
+) -> None:
+    """See `ainvalidate_value`; inside a transaction as `invalidate`."""
+    _invalidate(_value(name, params, soft, principal))
+
+
+def invalidate_all(*, soft: bool = False) -> None:
+    """See `ainvalidate_all`; inside a transaction as `invalidate`."""
+    _invalidate(Outdated(everything=True, soft=soft))
 
 
 def refresh(name: str, /, **params: Any) -> str:
@@ -81,3 +129,34 @@ def run(name: str, /, **params: Any) -> str:
 def _patience(resource: Resource) -> float:
     """Seconds after which all attempts of a computation have had their time."""
     return resource.time_limit * (resource.retries + 1) + 5.0
+
+
+# Imported when needed: this module can be imported before Django's models.
+
+
+def _valid(tags: tuple[str, ...]) -> list[str]:
+    from asgi_app.invalidation import valid_tags
+
+    return valid_tags(tags)
+
+
+def _value(name: str, params: Mapping[str, Any] | None, soft: bool, principal: Principal | None) -> Outdated:
+    resource = registry.resource(name)
+    key = resource.key(resource.parse(params or {}, text=False), principal or Principal.public())
+    return of_keys(key, soft=soft)
+
+
+def _invalidate(outdated: Outdated) -> None:
+    from asgi_app.invalidating.after_commit import invalidate_after_commit
+
+    invalidate_after_commit(outdated)
+
+
+async def _ainvalidate(outdated: Outdated) -> None:
+    from asgi_app.invalidating import outbox
+
+    try:
+        await wiring.acall(lambda node: node.cache.invalidate(outdated))
+    except StoreUnavailable:
+        await database_sync_to_async(outbox.keep)(DEFAULT_DB_ALIAS, outdated)
+        raise

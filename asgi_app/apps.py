@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class AsgiAppConfig(AppConfig):
@@ -12,7 +15,19 @@ class AsgiAppConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from asgi_app import invalidation, stores
         from asgi_app.env import env
         from asgi_app.registry import registry
 
+        stores.check(env().cache_store)
+        post_migrate.connect(_make_cache_table, sender=self)
+        invalidation.watch_connections()
         registry.load(env().apps)
+
+
+def _make_cache_table(using: str, **_: Any) -> None:
+    """A cache in the database has a table of no model; it is made where the others are."""
+    from asgi_app import stores
+    from asgi_app.env import env
+
+    stores.make_table(env(), using)

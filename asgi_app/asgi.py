@@ -60,7 +60,7 @@ def _wants_stream(scope: Any) -> bool:
 
 async def _lifespan(receive: Any, send: Any) -> None:
     await receive()
-    await wiring.start_node()
+    await wiring.start_node(near=True)
     hub()
     await send({"type": "lifespan.startup.complete"})
     await receive()

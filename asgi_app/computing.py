@@ -26,8 +26,10 @@ from asgi_app.errors import (
     ValueTooLarge,
     failure_of,
 )
+from asgi_app.inline import Inline
 from asgi_app.registry import Principal, Resource
-from cache_layer.cache import MAX_RERUNS, Cache, fresh_token
+from cache_layer import metrics
+from cache_layer.cache import MAX_RERUNS, Begun, Cache
 from cache_layer.errors import StoreUnavailable
 from cache_layer.keys import Key
 
@@ -36,7 +38,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: Seconds a web process may be silent before another may compute its key; renewed while it computes.
-_LEASE = 15.0
+LEASE = 15.0
 
 SUPERSEDED = Unavailable(
     "its data was invalidated again and again while it was computed: shorten the computation, or drop the tag",
@@ -79,34 +81,39 @@ def no_progress(done: float, total: float | None = None, note: str = "") -> None
 
 async def compute_here(
     cache: Cache,
-    resource: Resource,
+    resource: Resource | Inline,
     params: Any,
     principal: Principal,
     key: Key,
     *,
+    begun: Begun,
+    token: str,
     seen: bytes,
     force: bool,
+    asker: str | None,
     limit: int,
     show_message: bool,
 ) -> None:
-    """Compute a resource with `offload=False` on this event loop, if no other process does, and commit it.
+    """Compute a resource with `offload=False` on this event loop and commit it; `begun` gave the right to, for `token`.
 
-    A failure is remembered for `error_ttl`.  However it ends, the key is free again: at once, or when the store is away
-    within `_LEASE` seconds.  Raises StoreUnavailable.
+    `seen` and `force` are what `Cache.begin` was asked with.  It starts over when it, or what it was computed from, is
+    invalidated meanwhile.  A failure is remembered for `error_ttl`.  However it ends, the key is free again: at once,
+    or when the store is away within `LEASE` seconds.  `asker` is whose budget of new values it counts in.  Raises
+    StoreUnavailable.
     """
-    token = fresh_token()
     for _ in range(MAX_RERUNS):
-        begun = await cache.begin(key, seen=seen, token=token, lease=_LEASE, force=force)
-        if begun.what != "begun":
-            return
+        metrics.events["computed here"] += 1
         holding = asyncio.get_running_loop().create_task(_keep(cache, key, token))
         try:
             started = time.monotonic()
             try:
                 payload = encode_value(await _value_here(resource, params, principal), limit=limit)
-            except Exception as raised:
-                log.warning("%s failed", key.topic, exc_info=not isinstance(raised, MillpondError))
+            except (Exception, asyncio.CancelledError) as raised:
+                if _is_ours(raised):
+                    raise
                 error = failure_of(raised, show_message=show_message)
+                if "unkept" not in error.extra:  # a page that may not be kept has not failed
+                    log.warning("%s failed", key.topic, exc_info=not isinstance(raised, MillpondError))
                 await cache.fail_in_place(key, problem_bytes(error), token=token)
                 return
             committed = await cache.commit(
@@ -117,45 +124,62 @@ async def compute_here(
                 compute_seconds=time.monotonic() - started,
                 computed_at=time.time(),
                 luck=random.random(),
+                asker=asker,
             )
         finally:
             holding.cancel()
             await _let_go(cache, key, token)
-        if committed.what != "superseded":
+        if committed.what == "stored":
+            return
+        begun = await cache.begin(key, seen=seen, token=token, lease=LEASE, force=force)
+        if begun.what != "begun":
             return
     log.warning("%s: %s", key.topic, SUPERSEDED.detail)
+    await cache.fail_in_place(key, problem_bytes(SUPERSEDED), token=token)
 
 
-async def _value_here(resource: Resource, params: Any, principal: Principal) -> Any:
+async def _value_here(resource: Resource | Inline, params: Any, principal: Principal) -> Any:
     try:
         async with asyncio.timeout(resource.time_limit):
-            return await guarded(resource.call(params, progress=no_progress, principal=principal))
+            # What is inline brings its own connections; and Django's one thread may be waiting for just this value.
+            run = spared if isinstance(resource, Inline) else guarded
+            return await run(resource.call(params, progress=no_progress, principal=principal))
     except TimeoutError:
         raise ComputationTimeout(f"{resource.name} took longer than {resource.time_limit:g} s") from None
 
 
 async def guarded(work: Awaitable[T]) -> T:
-    """Await a user's coroutine so that `sys.exit()` in it ends the computation and not the event loop.
-
-    Worn-out database connections are dropped before and after, as at the ends of a request.
-    """
+    """Await a user's coroutine: as `spared`, and worn-out database connections are dropped before and after, as at the
+    ends of a request."""
     await aclose_old_connections()
+    try:
+        return await spared(work)
+    finally:
+        await aclose_old_connections()
+
+
+async def spared(work: Awaitable[T]) -> T:
+    """Await a user's coroutine so that `sys.exit()` in it ends the computation and not the event loop."""
     try:
         return await work
     except (SystemExit, KeyboardInterrupt) as error:
         raise ComputationFailed(
             f"the computation ended with {type(error).__name__}", extra={"exception": type(error).__name__}
         ) from error
-    finally:
-        await aclose_old_connections()
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether it is this very task that was cancelled, and not something the function waited for."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 async def _keep(cache: Cache, key: Key, token: str) -> None:
     held = True
     while held:
-        await asyncio.sleep(_LEASE / 3)
+        await asyncio.sleep(LEASE / 3)
         with suppress(StoreUnavailable):
-            held = await cache.hold(key, token, _LEASE)
+            held = await cache.hold(key, token, LEASE)
 
 
 async def _let_go(cache: Cache, key: Key, token: str) -> None:

@@ -43,7 +43,9 @@ class Env(msgspec.Struct, frozen=True, kw_only=True):
     result_backend: str | None
     serializer: Literal["json", "msgpack", "yaml"]
     allow_yaml: bool
+    #: `redis`, or one of Django's CACHES
     cache_store: str
+    memcached: tuple[str, ...]
     apps: tuple[str, ...]
     secret_key: str
     token_secret: str
@@ -64,6 +66,10 @@ class Env(msgspec.Struct, frozen=True, kw_only=True):
     command_rate: int
     queue_limit: int
     key_rate: int
+    key_bytes: int
+    #: bytes; 0: none
+    near: int
+    sign_values: bool
     namespace: str
 
     def __repr__(self) -> str:
@@ -73,6 +79,12 @@ class Env(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def production(self) -> bool:
         return self.env == "production"
+
+    @property
+    def value_secret(self) -> bytes:
+        """What values in the store are signed with; b"": they are not."""
+        signer = self.secret_key.encode()
+        return hmac.digest(signer, b"millpond: values", "sha256") if self.sign_values else b""
 
     @property
     def store_socket(self) -> Path:

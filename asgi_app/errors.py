@@ -148,6 +148,10 @@ class Unavailable(MillpondError):
     code, status, title, retryable = "unavailable", 503, "A part of the service cannot be reached or is full", True
 
 
+class NotCached(MillpondError):
+    code, status, title, retryable = "not-cached", 504, "There is no value, and the request wants no other", True
+
+
 class ComputationTimeout(MillpondError):
     code, status, title, retryable = "computation-timeout", 504, "The computation took longer than its time limit", True
 

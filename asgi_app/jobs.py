@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from asgi_app import access
-from asgi_app.errors import MillpondError, NotFound
+from asgi_app.errors import MillpondError, Misdeclared, NotFound
 from asgi_app.registry import Principal, Resource, registry
 from cache_layer.keys import Key
 
@@ -74,7 +74,10 @@ def key_of(fields: Fields) -> tuple[Resource, Any, Key]:
     """The question a computation answers.  Raises MillpondError when its declaration is gone or has changed."""
     resource = registry.resource(fields["name"])
     params = resource.parse(json.loads(fields["params"]), text=False)
-    return resource, params, resource.key(params, principal_of(fields))
+    key = resource.key(params, principal_of(fields))
+    if not fields.get("lease", key.digest).endswith(key.digest):
+        raise Misdeclared(f"{resource.name} is declared otherwise here than where its computation was asked for")
+    return resource, params, key
 
 
 def principal_of(fields: Fields) -> Principal:

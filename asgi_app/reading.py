@@ -11,34 +11,42 @@ cancelled reader leaves it running.
 from __future__ import annotations
 
 import json
+import logging
 import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from asgi_app import access, computing
 from asgi_app.env import Env
-from asgi_app.errors import MillpondError, TooManyRequests, Unavailable, store_away
+from asgi_app.errors import ComputationTimeout, MillpondError, NotCached, TooManyRequests, Unavailable, store_away
 from asgi_app.registry import Principal, Resource
-from asgi_app.submitting import Question, Submitter
+from asgi_app.submitting import Question, Submitter, quota_spent
 from asgi_app.waiting import Waiter
-from cache_layer.cache import Cache, Found
+from cache_layer import metrics
+from cache_layer.cache import Cache, Found, fresh_token
 from cache_layer.codec import Entry
 from cache_layer.errors import StoreUnavailable
 from cache_layer.feed import Feed
-from cache_layer.freshness import Verdict, decide
+from cache_layer.freshness import ANYTHING, Demand, Verdict, decide
 from cache_layer.keys import Key
 from cache_layer.last_known import LastKnown
+from cache_layer.outdated import Outdated
 from cache_layer.position import Position
 from cache_layer.records import Submitted
 from cache_layer.single_flight import SingleFlight
+
+log = logging.getLogger(__name__)
 
 #: Seconds between two requests of this process to refresh one stale value; and how many are remembered.
 _ASK_AGAIN = 0.5
 _ASKED_MOST = 10_000
 #: How often a load starts over because somebody else was quicker.
 _RACES = 3
+#: Computations at once in this process (offload=False): a bulkhead before whatever they ask.
+_HERE_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +68,8 @@ class Reading:
     unattended: bool = False
     #: How it came about, for Cache-Status.
     via: Literal["hit", "computed", "joined", "last known"] = "hit"
+    #: An outdated value that may stand in when its computation takes too long, with its age in seconds.
+    stand_in: tuple[Entry, float] | None = None
 
     @property
     def fresh_for(self) -> float:
@@ -76,6 +86,9 @@ class Reader:
         self._submitter = submitter
         self._env = env
         self._loads: SingleFlight[Submitted] = SingleFlight()
+        self._begins: SingleFlight[str] = SingleFlight()
+        #: Of them, those that ask the store whether they may.
+        self._beginning = 0
         self._computations: SingleFlight[None] = SingleFlight()
         self._looks: SingleFlight[Reading] = SingleFlight()
         self._probes: SingleFlight[None] = SingleFlight()
@@ -90,6 +103,7 @@ class Reader:
 
     async def stop(self) -> None:
         """End what runs behind; may be called twice."""
+        await self._begins.finish()  # a lease that is taken and not used would keep others waiting
         for flights in (self._looks, self._loads, self._computations, self._probes):
             await flights.close()
 
@@ -102,22 +116,39 @@ class Reader:
         wait: float = 0.0,
         newer_than: Position | None = None,
         trusted: bool = False,
+        near: bool = True,
+        demand: Demand = ANYTHING,
     ) -> Reading:
         """Read a resource; at once unless `wait` gives the seconds to hold out for its computation.
 
-        With `newer_than` it holds out for a value the holder of that position has not seen.  Raises Denied or
-        Unauthenticated (unless `trusted`), Unavailable when the store is away and nothing may be served.
+        With `newer_than` it holds out for a value the holder of that position has not seen; `near=False` asks the store
+        and not this process's memory.  Raises Denied or Unauthenticated (unless `trusted`), NotCached where the demand
+        says so, Unavailable when the store is away and nothing may be served.
         """
         if not trusted:
             access.check_readable(principal)
-        question, arrived = await self._question(resource, params, principal, trusted), time.monotonic()
+        question = await self._question(resource, params, principal, trusted)
+        near = near and newer_than is None
+        return await self.answer(question, wait=wait, newer_than=newer_than, near=near, demand=demand)
+
+    async def answer(
+        self,
+        question: Question,
+        *,
+        wait: float = 0.0,
+        newer_than: Position | None = None,
+        near: bool = True,
+        demand: Demand = ANYTHING,
+    ) -> Reading:
+        """As `read`, for a question that may be asked."""
+        arrived = time.monotonic()
         try:
-            reading = await self._look(question)
+            reading = await self._look(question, near=near, demand=demand)
             if wait > 0 and not _satisfies(reading, newer_than):
-                reading = await self._wait(question, reading, arrived, wait, newer_than)
+                reading = await self._wait(question, reading, arrived, wait, newer_than, demand)
             return reading
         except StoreUnavailable as error:
-            return await self._without_store(question, arrived, error)
+            return await self._without_store(question, arrived, demand, error)
 
     async def refresh(
         self,
@@ -135,7 +166,7 @@ class Reader:
         question = await self._question(resource, params, principal, trusted)
         try:
             if not resource.offload:
-                self._compute_here(question, b"", force=True)
+                await self._begin_once(question, b"", force=True)
                 return ""
             return (await self._submitter.computation(question, b"", force=True, job_id=job_id)).job_id
         except StoreUnavailable as error:
@@ -148,25 +179,29 @@ class Reader:
             await access.check(resource, principal, params)
         return Question(resource, params, principal, resource.key(params, principal), trusted)
 
-    async def _look(self, question: Question, arrived: float | None = None) -> Reading:
+    async def _look(
+        self, question: Question, arrived: float | None = None, *, near: bool = True, demand: Demand = ANYTHING
+    ) -> Reading:
         """One look.  A value that was computed after its reader `arrived` is fresh to it, however short-lived it is."""
         for _ in range(_RACES):
-            found = await self._find(question.key)
-            if arrived is not None and found.entry is not None and found.age < time.monotonic() - arrived:
-                return Reading(state="fresh", position=found.entry.position, entry=found.entry, age=found.age)
-            reading = await self._judge(question, found)
+            found = await self._find(question.key, near)
+            near = False  # whoever looks again does so because something has changed
+            entry, waited = found.entry, 0.0 if arrived is None else time.monotonic() - arrived
+            if entry is not None and found.age < waited and not found.softened:
+                return Reading(state="fresh", position=entry.position, entry=entry, age=found.age)
+            reading = await self._judge(question, found, demand)
             if reading is not None:
                 return reading
         return Reading(state="pending", position=await self._cache.position(question.key))
 
-    async def _find(self, key: Key) -> Found:
+    async def _find(self, key: Key, near: bool) -> Found:
         era = self._last_known.era
-        found = await self._cache.lookup(key)
+        found = await self._cache.lookup(key, near=near)
         if found.entry is not None and self._feed.confirmed(self._cache.invalidations_channel):
             self._last_known.keep(key, found.entry, found.age, era=era)
         return found
 
-    async def _judge(self, question: Question, found: Found) -> Reading | None:
+    async def _judge(self, question: Question, found: Found, demand: Demand) -> Reading | None:
         """The reading for what was found; None when somebody changed it meanwhile: look again."""
         entry, error = found.entry, _problem(found.failure)
         verdict = decide(
@@ -176,12 +211,16 @@ class Reader:
             policy=question.key.policy,
             failed=error is not None,
             luck=1.0 - random.random(),
+            softened=found.softened,
+            demand=demand,
         )
         if verdict is Verdict.LOAD:
+            if demand.only_cached:
+                raise NotCached("only-if-cached was asked for, and nothing that may be served is there")
             return await self._load(question, found)
         if verdict is Verdict.FAIL or entry is None:
             return Reading(state="failed", position=await self._cache.position(question.key), error=error)
-        fresh = found.age < entry.fresh
+        fresh = found.age < entry.fresh and not found.softened
         if verdict is Verdict.SERVE_AND_REFRESH:
             self._refresh_behind(question, found.nonce)
         return Reading(
@@ -193,13 +232,13 @@ class Reader:
         )
 
     async def _load(self, question: Question, found: Found) -> Reading | None:
-        if not question.resource.offload:
-            self._compute_here(question, found.nonce)
-            return Reading(state="pending", position=await self._cache.position(question.key), via="computed")
+        stand_in = _stand_in(found, question.key)
         try:
+            if not question.resource.offload:
+                return await self._load_here(question, found, stand_in)
             submitted = await self._submit_once(question, found.nonce)
         except (Unavailable, TooManyRequests) as error:
-            return self._after_refusal(question, found, error)
+            return _after_refusal(stand_in, error)
         if submitted.what in ("hit", "failed"):
             return None
         return Reading(
@@ -208,14 +247,18 @@ class Reader:
             job_id=submitted.job_id,
             unattended=not submitted.alive,
             via="computed" if submitted.what == "created" else "joined",
+            stand_in=stand_in,
         )
 
-    def _after_refusal(self, question: Question, found: Found, error: MillpondError) -> Reading:
-        """No computation was accepted: an old value within stale-if-error, else the refusal."""
-        entry = found.entry
-        if entry is None or found.age >= entry.fresh + question.key.policy.stale_if_error:
-            raise error
-        return Reading(state="stale", position=entry.position, entry=entry, age=found.age, error=error.problem())
+    async def _load_here(
+        self, question: Question, found: Found, stand_in: tuple[Entry, float] | None
+    ) -> Reading | None:
+        what = await self._begin_once(question, found.nonce)
+        if what in ("hit", "failed"):
+            return None
+        position = await self._cache.position(question.key)
+        via: Literal["computed", "joined"] = "computed" if what == "begun" else "joined"
+        return Reading(state="pending", position=position, via=via, stand_in=stand_in)
 
     def _refresh_behind(self, question: Question, seen: bytes) -> None:
         digest_, now = question.key.digest, time.monotonic()
@@ -225,53 +268,103 @@ class Reader:
             self._asked.clear()
         self._asked[digest_] = now
         if question.resource.offload:
-            self._loads.start(question.key.digest, lambda: self._submitter.computation(question, seen))
+            self._loads.start(_flight(question), lambda: self._submitter.computation(question, seen))
         else:
-            self._compute_here(question, seen)
+            self._begins.start(_flight(question), lambda: self._begin_here(question, seen))
 
     # --- the one computation
 
     async def _submit_once(self, question: Question, seen: bytes) -> Submitted:
-        # One flight for each asker: what a quota says to one is no answer to another.  The store joins them anyway.
-        flight = f"{question.key.digest} {'' if question.trusted else question.principal.user_id}"
-        return await self._loads.do(flight, lambda: self._submitter.computation(question, seen))
+        return await self._loads.do(_flight(question), lambda: self._submitter.computation(question, seen))
 
-    def _compute_here(self, question: Question, seen: bytes, force: bool = False) -> None:
-        self._computations.start(
-            question.key.digest,
-            lambda: computing.compute_here(
+    async def _begin_once(self, question: Question, seen: bytes, force: bool = False) -> str:
+        # In a flight of its own: a reader that is cancelled must not leave the right to compute with nobody.
+        flight = f"{_flight(question)} {force}"
+        return await self._begins.do(flight, lambda: self._begin_here(question, seen, force))
+
+    async def _begin_here(self, question: Question, seen: bytes, force: bool = False) -> str:
+        """Begin to compute in this process, unless somebody does already; what came of it, as `Cache.begin` says.
+
+        Raises StoreUnavailable, TooManyRequests, Unavailable when too much is being computed here.
+        """
+        key, token = question.key, fresh_token()
+        if key.digest in self._computations:
+            return "busy"
+        if len(self._computations) + self._beginning >= _HERE_AT_ONCE:
+            metrics.events["refused here"] += 1
+            raise Unavailable(f"{_HERE_AT_ONCE} computations are running in this process", retry_after=1.0)
+        asker = None if question.trusted else question.principal.user_id or ""
+        self._beginning += 1
+        try:
+            begun = await self._cache.begin(
+                key,
+                seen=seen,
+                token=token,
+                lease=computing.LEASE,
+                force=force,
+                asker=asker or "",
+                key_rate=0 if question.trusted else self._env.key_rate,
+                key_bytes=self._env.key_bytes,
+            )
+        finally:
+            self._beginning -= 1
+        if begun.what == "quota":
+            raise quota_spent(self._env)
+        if begun.what == "begun":
+            compute = partial(
+                computing.compute_here,
                 self._cache,
                 question.resource,
                 question.params,
                 question.resource.asker(question.principal),
-                question.key,
+                key,
+                begun=begun,
+                token=token,
                 seen=seen,
                 force=force,
+                asker=asker if begun.position.offset == 0 else None,
                 limit=self._env.max_value,
                 show_message=self._env.env == "development",
-            ),
-        )
+            )
+            self._computations.start(token if key.digest in self._computations else key.digest, compute)
+        return begun.what
 
     # --- waiting
 
     async def _wait(
-        self, question: Question, first: Reading, arrived: float, wait: float, newer_than: Position | None
+        self,
+        question: Question,
+        first: Reading,
+        arrived: float,
+        wait: float,
+        newer_than: Position | None,
+        demand: Demand,
     ) -> Reading:
-        async with Waiter(self._feed, self._cache.names.channel(question.key), arrived + wait, newer_than) as waiter:
+        key = question.key
+        patience = key.policy.soft_timeout if first.stand_in is not None else None
+        deadline = arrived + (wait if patience is None else min(wait, patience))
+        channel, parse = self._cache.names.channel(key), partial(self._cache.parse, key.digest)
+        look = partial(self._look, question, arrived, near=False, demand=demand)
+        flight = key.digest if demand is ANYTHING else f"{key.digest} {demand}"
+        async with Waiter(self._feed, channel, parse, deadline, newer_than) as waiter:
             if not waiter.listening:
                 return first
             while True:
                 # Shared with others that wait, but never one that began before this reader came: promise 2.
-                latest = await self._looks.do(question.key.digest, lambda: self._look(question, arrived), since=arrived)
+                latest = await self._looks.do(flight, look, since=arrived)
                 if _satisfies(latest, newer_than):
                     return replace(latest, via=first.via if latest.via == "hit" else latest.via)
                 first = first if first.job_id else replace(latest, via=first.via)
                 if not await waiter.woken():
+                    if patience is not None and latest.stand_in is not None:
+                        return _standing_in(latest, latest.stand_in, patience)
                     return latest if latest.entry is not None else replace(first, unattended=latest.unattended)
 
     # --- without the store
 
-    async def _without_store(self, question: Question, arrived: float, error: StoreUnavailable) -> Reading:
+    async def _without_store(
+        self, question: Question, arrived: float, demand: Demand, error: StoreUnavailable
+    ) -> Reading:
         """The last value known here, while the store is away; promise 2 holds for it too.
 
         While the feed's connection stands, no invalidation was missed, and none can succeed on a store that is silent.
@@ -284,14 +377,14 @@ class Reader:
         if not self._feed.healthy:
             try:
                 await self._probes.do("store", self._cache.store.ping, since=arrived)
-                return await self._look(question)
+                return await self._look(question, near=False, demand=demand)
             except StoreUnavailable:
                 held = self._last_known.get(question.key)
-        if held is None:
+        if held is None or self._cache.known_outdated(question.key):
             raise store_away() from error
         entry, age = held
         return Reading(
-            state="fresh" if age < entry.fresh else "stale",
+            state="stale",  # others may reach the store, and know better
             position=entry.position,
             entry=entry,
             age=age,
@@ -300,7 +393,38 @@ class Reader:
         )
 
     def _invalidated(self, message: bytes) -> None:
-        self._last_known.invalidate(json.loads(message)["tags"])
+        outdated = Outdated.from_json(message)
+        if outdated is None:
+            log.warning("foreign bytes on the channel of invalidations")
+        else:
+            self._last_known.invalidate(outdated)
+
+
+def _flight(question: Question) -> str:
+    """One for each asker: what a quota says to one is no answer to another.  The store joins them anyway."""
+    return f"{question.key.digest} {'' if question.trusted else question.principal.user_id}"
+
+
+def _stand_in(found: Found, key: Key) -> tuple[Entry, float] | None:
+    """An old value that may be served when its computation fails or takes too long."""
+    entry = found.entry
+    if entry is None or found.age >= entry.fresh + key.policy.stale_if_error:
+        return None
+    return entry, found.age
+
+
+def _after_refusal(stand_in: tuple[Entry, float] | None, error: MillpondError) -> Reading:
+    """No computation was accepted: an old value within stale-if-error, else the refusal."""
+    if stand_in is None:
+        raise error
+    entry, age = stand_in
+    return Reading(state="stale", position=entry.position, entry=entry, age=age, error=error.problem())
+
+
+def _standing_in(pending: Reading, stand_in: tuple[Entry, float], patience: float) -> Reading:
+    entry, age = stand_in
+    late = ComputationTimeout(f"its computation takes longer than {patience:g} s", retry_after=1.0).problem()
+    return replace(pending, state="stale", position=entry.position, entry=entry, age=age, error=late, via="hit")
 
 
 def _satisfies(reading: Reading, newer_than: Position | None) -> bool:

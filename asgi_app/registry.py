@@ -110,6 +110,8 @@ def resource(
     vary: Vary = None,
     on_abandon: Literal["finish", "cancel"] = "finish",
     error_ttl: float = 5,
+    negative_ttl: float | None = None,
+    soft_timeout: float | None = None,
 ) -> Callable[[F], F]:
     """Declare a function as a resource; the function itself stays as it is.  Times are in seconds.
 
@@ -120,6 +122,8 @@ def resource(
         *options.name_reasons(name),
         *options.number_reasons(fresh=fresh, stale=stale, stale_if_error=stale_if_error, error_ttl=error_ttl),
         *options.number_reasons(priority=priority, time_limit=time_limit, retries=retries),
+        *options.number_reasons(**{} if negative_ttl is None else {"negative_ttl": negative_ttl}),
+        *options.number_reasons(**{} if soft_timeout is None else {"soft_timeout": soft_timeout}),
         *options.flag_reasons("offload", offload),
         *options.queue_reasons(queue),
         *options.tags_reasons(tags),
@@ -142,7 +146,14 @@ def resource(
             time_limit=time_limit,
             retries=retries,
             access=access,
-            policy=Policy(fresh=fresh, stale=stale, stale_if_error=stale_if_error, error_ttl=error_ttl),
+            policy=Policy(
+                fresh=fresh,
+                stale=stale,
+                stale_if_error=stale_if_error,
+                error_ttl=error_ttl,
+                negative_ttl=negative_ttl,
+                soft_timeout=soft_timeout,
+            ),
             offload=offload,
             tags=tags if callable(tags) else tuple(sorted(set(tags))),
             refresh=kept_refresh,

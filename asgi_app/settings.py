@@ -4,6 +4,9 @@ DEBUG stays off everywhere: its error page shows settings to whoever causes an e
 Tracebacks are in the log.
 """
 
+from importlib.util import find_spec
+from typing import Any
+
 from asgi_app.env import env
 from asgi_app.logs import configuration
 
@@ -63,7 +66,45 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # Named here so that no domain module imports the room of the tasks.
 MILLPOND_DOORBELL = "tasks.submit.CeleryDoorbell"
 
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+# Besides the default, the caches that MILLPOND_CACHE_STORE can name.  Each value takes two or three names of one, and a
+# full cache drops the versions of tags along with values, so that all with those tags are computed anew: hence far more
+# than Django's 300 entries, and a tenth dropped at a time.  Files are counted at each write, rows are too, but faster.
+_OPTIONS = {"MAX_ENTRIES": 10_000, "CULL_FREQUENCY": 10}
+CACHES: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "asgi_app.cache_backend.MillpondCache"},
+    "locmem": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "LOCATION": "millpond",
+        "OPTIONS": _OPTIONS,
+    },
+    "file": {
+        "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+        "LOCATION": str(ENV.home / "cache"),
+        "OPTIONS": _OPTIONS,
+    },
+    "database": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "millpond_cache",
+        "OPTIONS": {**_OPTIONS, "MAX_ENTRIES": 100_000},
+    },
+    "dummy": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"},
+}
+if find_spec("pymemcache"):
+    CACHES["memcached"] = {
+        "BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache",
+        "LOCATION": list(ENV.memcached),
+        "OPTIONS": {
+            # Bytes as they are: what another program wrote there is not unpickled.
+            "serde": None,
+            "connect_timeout": 1.0,
+            "timeout": 1.0,
+            "no_delay": True,
+            # A server that does not answer is an error each time.  By default pymemcache says "nothing there" for a
+            # while, and then asks another server, where an invalidation is not found again once the first is back.
+            "retry_attempts": 2**31,
+            "retry_timeout": -1,
+        },
+    }
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}

@@ -13,6 +13,7 @@ from typing import Any
 from asgi_app.doorbell import Doorbell
 from asgi_app.env import Env
 from asgi_app.errors import IdempotencyMismatch, TooManyRequests, Unavailable, store_away
+from asgi_app.inline import Inline
 from asgi_app.jobs import SERVICE, dump_principal, new_job_id
 from asgi_app.registry import Action, Principal, Resource
 from cache_layer.errors import StoreUnavailable
@@ -29,7 +30,7 @@ _REMEMBERED = 24 * 3_600_000
 class Question:
     """A resource with its parameters, as one principal asks for it."""
 
-    resource: Resource
+    resource: Resource | Inline
     params: Any
     principal: Principal
     key: Key
@@ -54,6 +55,7 @@ class Submitter:
         away), TooManyRequests.
         """
         resource, key = question.resource, question.key
+        assert isinstance(resource, Resource)
         job_id = job_id or _new_id()
         asker = resource.asker(question.principal)
         submitted = await self._records.submit(
@@ -65,6 +67,7 @@ class Submitter:
             force=force,
             asker=question.principal.user_id or "",
             key_rate=0 if question.trusted else self._env.key_rate,
+            key_bytes=self._env.key_bytes,
         )
         return await self._accepted(submitted)
 
@@ -112,9 +115,7 @@ class Submitter:
         if submitted.what == "full":
             raise Unavailable(f"the queue is full: {self._env.queue_limit} jobs are waiting", retry_after=_RETRY_AFTER)
         if submitted.what == "quota":
-            raise TooManyRequests(
-                f"more than {self._env.key_rate} new questions in a minute (MILLPOND_KEY_RATE)", retry_after=60.0
-            )
+            raise quota_spent(self._env)
         if submitted.ring:
             fields = await self._records.get(submitted.job_id)
             if fields is not None:
@@ -123,6 +124,15 @@ class Submitter:
 
     def _bell(self, job_id: str, what: Resource | Action) -> Bell:
         return self._doorbell.bell(job_id, queue=what.queue, priority=what.priority, time_limit=what.time_limit)
+
+
+def quota_spent(env: Env) -> TooManyRequests:
+    """What a principal is told that has brought too many or too large new questions."""
+    return TooManyRequests(
+        f"more than {env.key_rate} new questions (MILLPOND_KEY_RATE), or answers to such of more than "
+        f"{env.key_bytes:,} bytes (MILLPOND_KEY_BYTES), in a minute",
+        retry_after=60.0,
+    )
 
 
 def _fields(

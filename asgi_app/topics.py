@@ -16,7 +16,9 @@ from asgi_app.errors import NotFound
 from asgi_app.registry import Principal, Resource, registry
 from cache_layer.errors import StoreUnavailable
 from cache_layer.keys import Key
+from cache_layer.outdated import Outdated
 from cache_layer.position import Position
+from cache_layer.publication import Publication, parse
 from cache_layer.records import job_epoch
 
 
@@ -47,12 +49,17 @@ class Source(Protocol):
     channel: str
     #: Canonical text.
     topic: str
-    tags: tuple[str, ...]
     #: Keep it fresh while somebody is subscribed.
     watched: bool
 
     async def allowed(self) -> None:
         """May the principal still see it?  Raises what `open_topic` raises if not."""
+
+    def outdated_by(self, outdated: Outdated) -> bool:
+        """Whether an invalidation is about it."""
+
+    def parse(self, message: bytes) -> Publication | None:
+        """Read a message of the channel; None when it is not ours."""
 
     async def read(self) -> Snapshot:
         """The state now.  Never waits for a computation, but starts or joins one when there is no fresh value.
@@ -87,14 +94,21 @@ class ValueSource:
         self.key = key.digest
         self.channel = wiring.node().cache.names.channel(key)
         self.topic = key.topic
-        self.tags = key.tags
+        self._tags = key.tags
         self.watched = resource.refresh == "watched"
 
     async def allowed(self) -> None:
         await _check(self._resource, self._principal, self._params)
 
+    def outdated_by(self, outdated: Outdated) -> bool:
+        return outdated.covers(self.key, self._tags)
+
+    def parse(self, message: bytes) -> Publication | None:
+        return wiring.node().cache.parse(self.key, message)
+
     async def read(self) -> Snapshot:
-        reading = await wiring.node().reader.read(self._resource, self._params, self._principal)
+        # From the store: it is read because something may have changed there.
+        reading = await wiring.node().reader.read(self._resource, self._params, self._principal, near=False)
         if reading.via == "last known":
             raise StoreUnavailable("the store is away")
         return Snapshot(
@@ -111,7 +125,6 @@ class ValueSource:
 class JobSource:
     """The topic of a job: the job object at every change."""
 
-    tags: tuple[str, ...] = ()
     watched = False
 
     def __init__(self, job_id: str, principal: Principal) -> None:
@@ -121,6 +134,12 @@ class JobSource:
 
     async def allowed(self) -> None:
         await _visible_job(self._id, self._principal)
+
+    def outdated_by(self, outdated: Outdated) -> bool:
+        return False
+
+    def parse(self, message: bytes) -> Publication | None:
+        return parse(message)
 
     async def read(self) -> Snapshot:
         job = jobs.public(await _visible_job(self._id, self._principal))

@@ -26,5 +26,6 @@ urlpatterns = [
     path("api/v1/connection/token", connection.token),
     path("livez", ops.livez),
     path("readyz", ops.readyz),
+    path("metrics", ops.metrics),
     path("admin/", admin.site.urls),
 ]

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from cache_layer.feed import Feed
 from cache_layer.position import Position
-from cache_layer.publication import Signal, Value, parse
+from cache_layer.publication import Publication, Signal, Value
 
 #: Seconds after which a waiting reader looks again although nobody woke it, jittered.
 _LOOK_AGAIN = 1.0
@@ -22,10 +23,19 @@ _LOOK_AGAIN = 1.0
 class Waiter:
     """`async with Waiter(...) as waiter: ... await waiter.woken()`.  Raises StoreUnavailable when it cannot listen."""
 
-    def __init__(self, feed: Feed, channel: str, deadline: float, newer_than: Position | None) -> None:
-        """`deadline` in monotonic seconds; values that the holder of `newer_than` knows wake nobody."""
+    def __init__(
+        self,
+        feed: Feed,
+        channel: str,
+        parse: Callable[[bytes], Publication | None],
+        deadline: float,
+        newer_than: Position | None,
+    ) -> None:
+        """`parse` reads the messages of `channel`; `deadline` in monotonic seconds; values that the holder of
+        `newer_than` knows wake nobody."""
         self._feed = feed
         self._channel = channel
+        self._parse = parse
         self._deadline = deadline
         self._newer_than = newer_than
         self._event = asyncio.Event()
@@ -62,7 +72,7 @@ class Waiter:
         return self._deadline - time.monotonic()
 
     def _hear(self, message: bytes) -> None:
-        publication, known = parse(message), self._newer_than
+        publication, known = self._parse(message), self._newer_than
         if isinstance(publication, Signal) and publication.kind == "progress":
             return
         if isinstance(publication, Value) and known is not None and known.covers(publication.entry.position):

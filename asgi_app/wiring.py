@@ -15,13 +15,17 @@ from typing import Any, TypeVar
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from asgi_app import stores
 from asgi_app.doorbell import Doorbell
 from asgi_app.env import Env, env
 from asgi_app.reading import Reader
 from asgi_app.submitting import Submitter
 from cache_layer.cache import Cache
 from cache_layer.feed import Feed
-from cache_layer.records import Records
+from cache_layer.invalidating import MAX_STALENESS, Invalidator
+from cache_layer.keys import Key
+from cache_layer.near import Near
+from cache_layer.records import Claim, Records
 from cache_layer.redis import Store
 
 T = TypeVar("T")
@@ -30,12 +34,23 @@ T = TypeVar("T")
 class Node:
     """The parts one event loop of this process works with."""
 
-    def __init__(self, settings_: Env) -> None:
+    def __init__(self, settings_: Env, *, near: bool = False) -> None:
+        """`near`: hold values in this process's own memory; worth it where the same ones are read again and again.
+
+        That is for values in the data store.  Raises SettingsError when MILLPOND_CACHE_STORE names no cache.
+        """
         self.env = settings_
         self.store = Store(settings_.store_url, settings_.namespace)
-        self.cache = Cache(self.store)
-        self.records = Records(self.store, queue_limit=settings_.queue_limit)
         self.feed = Feed(settings_.store_url)
+        self.near: Near | None = None
+        self.cache: Cache
+        self.invalidator: Invalidator
+        if settings_.cache_store == stores.REDIS:
+            self._keep_in_the_store(settings_.near if near else 0)
+        else:
+            self.cache = stores.open_cache(settings_, self.store, self.feed)
+            self.invalidator = self.cache.invalidator
+        self.records = Records(self.store, queue_limit=settings_.queue_limit)
         self.doorbell: Doorbell = import_string(settings.MILLPOND_DOORBELL)(settings_)
         self.submitter = Submitter(self.records, self.doorbell, settings_)
         self.reader = Reader(self.cache, self.feed, self.submitter, settings_)
@@ -43,17 +58,41 @@ class Node:
         #: This process is leaving: it finishes what it has and wants nothing new.
         self.draining = False
 
+    def _keep_in_the_store(self, budget: int) -> None:
+        url, secret = self.env.store_url, self.env.value_secret
+        if budget:
+            self.near = Near(url, self.store.names.tracked(), budget=budget, max_staleness=MAX_STALENESS)
+        self.invalidator = Invalidator(self.store, self.feed, self.near)
+        self.cache = Cache(self.store, invalidator=self.invalidator, near=self.near, secret=secret)
+
+    async def tag_versions(self, key: Key, claim: Claim) -> tuple[bytes, ...]:
+        """What the value of a job that was claimed just now, and has read nothing yet, is stored under.
+
+        Raises StoreUnavailable.
+        """
+        if isinstance(self.cache, stores.SharedCache):
+            return claim.tag_versions + await self.cache.capture(key)
+        return claim.tag_versions
+
     async def start(self) -> None:
         """Begin to work on the running loop; needs no store yet."""
         self.loop = asyncio.get_running_loop()
+        self.invalidator.start()
         self.reader.start()
+        if self.near is not None:
+            self.near.start()
         await self.feed.start()
 
     async def stop(self) -> None:
         """End everything this node began; may be called twice, or before `start`."""
         await self.reader.stop()
+        await self.invalidator.stop()
+        if self.near is not None:
+            await asyncio.to_thread(self.near.stop)
         await self.feed.stop()
         await self.doorbell.close()
+        if isinstance(self.cache, stores.OtherCache):
+            self.cache.close()
         await self.store.close()
 
 
@@ -69,14 +108,14 @@ def node() -> Node:
     return _node
 
 
-async def start_node(settings_: Env | None = None) -> Node:
+async def start_node(settings_: Env | None = None, *, near: bool = False) -> Node:
     """Make and start this process's Node on the running loop, for good: code in other threads uses it from now on.
 
     A Node that code made earlier for itself (at import, say) is left to its own thread.
     """
     global _node, _owner
     if _node is None or _owner != os.getpid() or _node.loop is not asyncio.get_running_loop():
-        _node, _owner = Node(settings_ or env()), os.getpid()
+        _node, _owner = Node(settings_ or env(), near=near), os.getpid()
         await _node.start()
     return _node
 

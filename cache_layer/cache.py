@@ -1,24 +1,26 @@
-"""The cache-aside flow against the store: look up, take the lease, commit, invalidate.
+"""The cache-aside flow: look up, take the lease, commit, invalidate.
 
-Invariant (promise 2): what `commit` stores was computed from data no older than the last invalidation of its tags; tag
-versions are captured before the computation and compared in the same atomic step that stores the value.
+Invariant (promise 2): what `commit` stores was computed from data no older than the last invalidation of its key and
+its tags; tag versions are captured before the computation and compared in the same atomic step that stores the value.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
+import time
 from dataclasses import dataclass
 from typing import Literal
 
-from cache_layer.codec import NONCE, TAG_VERSION, Entry, decode, encode_tail
+from cache_layer import metrics
+from cache_layer.codec import NONCE, TAG_VERSION, Entry, decode, encode
+from cache_layer.invalidating import Invalidator
 from cache_layer.keys import Key, digest
+from cache_layer.near import Near
+from cache_layer.outdated import Outdated
 from cache_layer.position import Position
-from cache_layer.publication import TRAVEL_LIMIT
-from cache_layer.redis import Arg, Store
+from cache_layer.publication import TRAVEL_LIMIT, Publication, parse
+from cache_layer.redis import TAG_TTL, Arg, Store
 
-#: Milliseconds a tag version outlives its last use at least.  A lost version invalidates, so a short life is safe.
-_TAG_TTL = 7 * 24 * 3_600_000
 #: Milliseconds a topic keeps its epoch and offset after its last entry at least.
 _VERSION_TTL = 3_600_000
 #: Milliseconds after which a waiting job is rung for again.
@@ -40,6 +42,8 @@ class Found:
     failure: bytes | None
     #: Nonce of whatever lies there, valid or outdated; b"" for nothing.
     nonce: bytes
+    #: The entry was declared stale before its time.
+    softened: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +60,7 @@ class Committed:
 class Begun:
     """The answer to asking for the right to compute a key in this process."""
 
-    what: Literal["hit", "failed", "busy", "begun"]
+    what: Literal["hit", "failed", "busy", "quota", "begun"]
     position: Position
     tag_versions: tuple[bytes, ...]
 
@@ -68,6 +72,11 @@ def fresh_token() -> str:
 
 def fresh_nonce() -> bytes:
     return secrets.token_bytes(NONCE)
+
+
+def fresh_versions(key: Key) -> list[bytes]:
+    """A version for the namespace and for each tag of a key, in case the store has none."""
+    return [secrets.token_bytes(TAG_VERSION) for _ in range(1 + len(key.tags))]
 
 
 def fresh_epoch() -> str:
@@ -82,56 +91,110 @@ def version_ttl(key: Key) -> int:
 
 def tag_ttl(key: Key) -> int:
     """Milliseconds the version of one of the key's tags is kept."""
-    return max(_TAG_TTL, 2 * round(key.policy.life * 1000))
+    return max(TAG_TTL, 2 * round(key.policy.life * 1000))
 
 
 class Cache:
-    """Values of one store."""
+    """Values of one store, and of what this process holds of them (`near`)."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self, store: Store, *, invalidator: Invalidator | None = None, near: Near | None = None, secret: bytes = b""
+    ) -> None:
+        """With `secret` every entry is signed, and unsigned ones are no entries."""
         self.store = store
         self.names = store.names
+        self._near = near
+        self._secret = secret
+        self._invalidator = invalidator or Invalidator(store, near=near)
 
     @property
     def invalidations_channel(self) -> str:
-        """Where invalidated tags are announced, as JSON {"tags": [...]}."""
+        """Where invalidations are announced, as `Outdated.to_json`."""
         return self.names.invalidations()
 
-    async def lookup(self, key: Key) -> Found:
-        """Read entry, failure and tags of a key in one round trip.  Raises StoreUnavailable."""
+    def known_outdated(self, key: Key) -> bool:
+        """Whether an invalidation of this process, which the store has not heard yet, covers the key."""
+        return self._invalidator.kept.covers(key.digest, key.tags)
+
+    async def lookup(self, key: Key, *, near: bool = True) -> Found:
+        """Find entry, failure and tags of a key: in this process without a round trip, or in the store with one.
+
+        `near=False` asks the store.  Raises StoreUnavailable.
+        """
         names = self.names
-        wanted = [names.entry(key), names.failure(key), *names.tags(key)]
-        (raw, failure, *tags), left = await self.store.transaction(("MGET", *wanted), ("PTTL", wanted[0]))
-        entry = decode(raw)
-        nonce = bytes(raw[:NONCE]) if raw else b""
-        if entry is None or list(entry.tag_versions) != tags:
-            return Found(entry=None, age=0.0, failure=failure, nonce=nonce)
-        return Found(entry=entry, age=max(0.0, entry.life - max(0, left) / 1000), failure=failure, nonce=nonce)
+        entry_name = names.entry(key)
+        held: _Held | None = None
+        if near and self._near is not None and self._invalidator.hears and not self._invalidator.kept:
+            held = self._near.get(entry_name)
+        if held is not None:
+            metrics.lookups["near"] += 1
+            return held.found(time.monotonic())
+        await self._invalidator.settle()
+        wanted = [entry_name, names.failure(key), *names.tags(key)]
+        fetch = self._near.fetch(wanted) if self._near is not None and self._invalidator.hears else None
+        began = time.monotonic()
+        (raw, failure, *tags), left = await self.store.transaction(("MGET", *wanted), ("PTTL", entry_name))
+        found = self._found(key, raw, failure, tags, left)
+        if fetch is not None and self._near is not None and found.entry is not None and failure is None:
+            kept = _Held(found.entry, began - found.age, found.softened)
+            self._near.keep(fetch, entry_name, kept, cost=len(found.entry.payload), until=kept.born + found.entry.life)
+        return found
+
+    def _found(self, key: Key, raw: bytes | None, failure: bytes | None, tags: list[bytes], left: int) -> Found:
+        entry = decode(raw, key.digest, self._secret)
+        if entry is None:
+            metrics.lookups["absent" if raw is None else "unreadable"] += 1
+            return Found(entry=None, age=0.0, failure=failure, nonce=bytes(raw[:NONCE]) if raw else b"")
+        if not _same(entry.tag_versions, tags, _HARD):
+            metrics.lookups["outdated"] += 1
+            return Found(entry=None, age=0.0, failure=failure, nonce=entry.nonce)
+        metrics.lookups["stored"] += 1
+        return Found(
+            entry=entry,
+            age=max(0.0, entry.life - max(0, left) / 1000),
+            failure=failure,
+            nonce=entry.nonce,
+            softened=not _same(entry.tag_versions, tags, TAG_VERSION),
+        )
+
+    def parse(self, digest: str, message: bytes) -> Publication | None:
+        """Read a message of the channel of the key with this digest; None when it is not ours."""
+        return parse(message, digest, self._secret)
 
     async def position(self, key: Key) -> Position:
         """The position of the newest value, offset 0 before the first; from now on its epoch lasts.
 
         Raises StoreUnavailable.
         """
-        name = self.names.version(key)
-        *_, (epoch, offset), _ = await self.store.transaction(
-            ("HSETNX", name, "e", fresh_epoch()),
-            ("HSETNX", name, "o", 0),
-            ("HMGET", name, "e", "o"),
-            ("PEXPIRE", name, version_ttl(key)),
-        )
+        args: list[Arg] = [fresh_epoch(), version_ttl(key)]
+        epoch, offset = await self.store.script("position", [self.names.version(key), self.names.run()], args)
         return Position(epoch.decode(), int(offset))
 
-    async def begin(self, key: Key, *, seen: bytes, token: str, lease: float, force: bool = False) -> Begun:
+    async def begin(
+        self,
+        key: Key,
+        *,
+        seen: bytes,
+        token: str,
+        lease: float,
+        force: bool = False,
+        asker: str = "",
+        key_rate: int = 0,
+        key_bytes: int = 0,
+    ) -> Begun:
         """Ask for the right to compute `key` here for `lease` seconds; safe to repeat with the same `token`.
 
-        Raises StoreUnavailable.
+        `asker`, `key_rate`, `key_bytes` as in `Records.submit`.  Raises StoreUnavailable.
         """
         names = self.names
-        keys = [names.entry(key), names.version(key), names.failure(key), names.lease(key), *names.tags(key)]
-        fresh = [secrets.token_bytes(TAG_VERSION) for _ in key.tags]
+        keys = [
+            *(names.entry(key), names.version(key), names.failure(key), names.lease(key)),
+            *(names.brought(asker), names.run()),
+            *names.tags(key),
+        ]
         limits = (round(lease * 1000), fresh_epoch(), version_ttl(key), tag_ttl(key))
-        args: list[Arg] = [seen, token, *limits, int(force), *fresh]
+        budget = (key_rate, key_bytes)
+        args: list[Arg] = [seen, token, *limits, int(force), *budget, names.job(""), *fresh_versions(key)]
         what, epoch, offset, *versions = await self.store.script("begin", keys, args)
         return Begun(
             what=what.decode(),
@@ -158,24 +221,28 @@ class Cache:
         luck: float,
         job_id: str | None = None,
         fence: int | None = None,
+        asker: str | None = None,
     ) -> Committed:
         """Store a value if the lease and the tags still hold, version it, finish its job, tell everyone.
 
         `holder` is what the lease was taken with: the job's id, or the token of `begin`.  `luck` in [0, 1) jitters the
-        freshness.  Safe to repeat: a second commit of the same attempt is `revoked`.  Raises StoreUnavailable.
+        freshness; `asker` is whose budget the bytes are of, where no job says it.  Safe to repeat: a second commit of
+        the same attempt is `revoked`.  Raises StoreUnavailable.
         """
         names, policy = self.names, key.policy
         lease = names.lease(key)
         job = names.job(job_id) if job_id else lease
-        live = names.live()
-        keys = [names.entry(key), names.version(key), names.failure(key), lease, job, live, *names.tags(key)]
-        tail = encode_tail(
-            fresh=policy.jittered_fresh(luck),
+        places = (names.entry(key), names.version(key), names.failure(key), lease, job, names.live(), names.run())
+        keys = [*places, *names.tags(key)]
+        tail, stored = encode(
+            payload,
+            digest=key.digest,
+            fresh=policy.fresh_for(payload, luck),
             life=policy.life,
             compute_seconds=compute_seconds,
             computed_at=computed_at,
             tag_versions=tag_versions,
-            size=len(payload),
+            secret=self._secret,
         )
         args: list[Arg] = [
             holder,
@@ -186,16 +253,19 @@ class Cache:
             max(1, round(policy.life * 1000)),
             digest(payload),
             tail,
-            payload,
+            stored,
             names.channel(key),
             names.job_channel(job_id or ""),
             TRAVEL_LIMIT,
             COMPUTATION_TTL,
             MAX_RERUNS,
             RING_AGAIN,
+            names.brought(asker) if asker is not None else "",
             *tag_versions,
         ]
         what, epoch, offset, ring = await self.store.script("commit", keys, args)
+        if self._near is not None:
+            self._near.forget(names.entry(key))
         return Committed(what=what.decode(), position=Position(epoch.decode(), int(offset)), ring=ring)
 
     async def fail_in_place(self, key: Key, problem: bytes, *, token: str) -> None:
@@ -206,15 +276,31 @@ class Cache:
             "fail_in_place", [names.lease(key), names.failure(key)], [token, problem, ttl, names.channel(key)]
         )
 
-    async def invalidate(self, *tags: str) -> None:
-        """Outdate every value that carries one of the tags, in O(tags).
+    async def invalidate(self, outdated: Outdated) -> None:
+        """See `Invalidator.invalidate`."""
+        await self._invalidator.invalidate(outdated)
 
-        When this returns, no look-up anywhere finds a value computed before.  Safe to repeat.  Raises StoreUnavailable.
-        """
-        if not tags:
-            return
-        commands: list[tuple[Arg, ...]] = [
-            ("SET", self.names.tag(tag), secrets.token_bytes(TAG_VERSION), "PX", _TAG_TTL) for tag in tags
-        ]
-        told = json.dumps({"tags": sorted(tags)}, separators=(",", ":"))
-        await self.store.transaction(*commands, ("PUBLISH", self.invalidations_channel, told))
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A value as this process holds it."""
+
+    entry: Entry
+    #: Monotonic time at which its age was zero.
+    born: float
+    softened: bool
+
+    def found(self, now: float) -> Found:
+        age = max(0.0, now - self.born)
+        return Found(entry=self.entry, age=age, failure=None, nonce=self.entry.nonce, softened=self.softened)
+
+
+#: Bytes of a tag version that only a hard invalidation changes.
+_HARD = TAG_VERSION // 2
+
+
+def _same(stored: tuple[bytes, ...], current: list[bytes], size: int) -> bool:
+    """Whether the versions of a value are the current ones, as far as their first `size` bytes go."""
+    return len(stored) == len(current) and all(
+        now is not None and was[:size] == now[:size] for was, now in zip(stored, current, strict=True)
+    )

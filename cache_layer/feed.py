@@ -66,8 +66,12 @@ class Feed:
     async def stop(self) -> None:
         """Close the connection; may be called twice, or before `start`."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            # Again and again: while it connects, `wait_for` of Python 3.11 may swallow a cancellation (gh-86296).
+            while not self._task.done():
+                self._task.cancel()
+                await asyncio.wait([self._task], timeout=0.1)
+            if not self._task.cancelled():
+                self._task.exception()  # read: it is no warning
             self._task = None
         for future in self._awaited.values():
             future.cancel()
@@ -204,7 +208,10 @@ class Feed:
         self._connected.set()
         if self._had_connection:
             for told in self.on_gap:
-                told()
+                try:
+                    told()
+                except Exception:
+                    log.exception("after a gap")
         self._had_connection = True
 
     def _confirm(self, channel: str) -> None:

@@ -44,22 +44,43 @@ class Names:
         self._ns = namespace
 
     def entry(self, key: Key) -> str:
-        return f"c:{{{self._ns}}}:e:{key.name}:{key.digest}"
+        return self.single(key.name, key.digest)[0]
 
     def version(self, key: Key) -> str:
         return f"c:{{{self._ns}}}:v:{key.name}:{key.digest}"
 
     def failure(self, key: Key) -> str:
-        return f"c:{{{self._ns}}}:x:{key.name}:{key.digest}"
+        return self.single(key.name, key.digest)[1]
 
     def lease(self, key: Key) -> str:
-        return f"l:{{{self._ns}}}:{key.name}:{key.digest}"
+        return self.single(key.name, key.digest)[2]
+
+    def single(self, name: str, digest_: str) -> tuple[str, str, str]:
+        """Entry, failure and lease of one value, by the name of its resource and the digest of its key."""
+        return (
+            f"c:{{{self._ns}}}:e:{name}:{digest_}",
+            f"c:{{{self._ns}}}:x:{name}:{digest_}",
+            f"l:{{{self._ns}}}:{name}:{digest_}",
+        )
+
+    def everything(self) -> str:
+        """The tag that all values of the namespace have."""
+        return f"c:{{{self._ns}}}:t"
+
+    def run(self) -> str:
+        """Which run of which server the data is of."""
+        return f"c:{{{self._ns}}}:run"
 
     def tag(self, tag: str) -> str:
         return f"c:{{{self._ns}}}:t:{tag}"
 
     def tags(self, key: Key) -> list[str]:
-        return [self.tag(tag) for tag in key.tags]
+        """The namespace's own tag, then the declared ones."""
+        return [self.everything(), *(self.tag(tag) for tag in key.tags)]
+
+    def tracked(self) -> tuple[str, ...]:
+        """Prefixes of all keys that a copy of a value in a process depends on."""
+        return (f"c:{{{self._ns}}}:e:", f"c:{{{self._ns}}}:x:", self.everything())
 
     def job(self, job_id: str) -> str:
         return f"j:{{{self._ns}}}:{job_id}"
@@ -72,8 +93,8 @@ class Names:
         """Which job a client's Idempotency-Key stands for."""
         return f"k:{{{self._ns}}}:{digest_}"
 
-    def new_keys(self, who: str) -> str:
-        """How many keys nobody had asked for a principal has asked for this minute."""
+    def brought(self, who: str) -> str:
+        """How many keys nobody had asked for a principal has brought this minute, and their values' bytes."""
         return f"r:{{{self._ns}}}:{digest(who)}"
 
     def role(self, role: str) -> str:
@@ -92,3 +113,11 @@ class Names:
 
     def invalidations(self) -> str:
         return f"p:{{{self._ns}}}:invalidations"
+
+    def near(self) -> str:
+        """Where the processes with values of their own hear of invalidations, and say that they have heard."""
+        return f"p:{{{self._ns}}}:near"
+
+    def heard(self, who: str) -> str:
+        """Where a process hears that others have heard of its invalidations."""
+        return f"p:{{{self._ns}}}:heard:{who}"

@@ -1,18 +1,19 @@
 """The last values this process has seen, for the time when the store is away (stale-if-error of RFC 5861).
 
 Invariant: a value is held only if no invalidation of its tags was heard since its look-up began, and while the process
-was sure to hear them; so it is never older than what the store would have served when contact was lost.
+was sure to hear them; so it is never older than what the store would have served when contact was lost.  What others
+invalidate while only this process is cut off it cannot know: its readers are told that the value is stale.
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cache_layer.codec import Entry
 from cache_layer.keys import Key
+from cache_layer.outdated import Outdated
 
 #: Bytes held at the most.
 BUDGET = 32 * 1024 * 1024
@@ -60,11 +61,10 @@ class LastKnown:
         age = time.monotonic() - held.born
         return (held.entry, age) if age < held.entry.fresh + key.policy.stale_if_error else None
 
-    def invalidate(self, tags: Iterable[str]) -> None:
-        """Forget everything that carries one of the tags."""
+    def invalidate(self, outdated: Outdated) -> None:
+        """Forget every value that is outdated."""
         self.era += 1
-        outdated = set(tags)
-        for digest in [digest for digest, held in self._held.items() if outdated.intersection(held.tags)]:
+        for digest in [digest for digest, held in self._held.items() if outdated.covers(digest, held.tags)]:
             self._drop(digest)
 
     def clear(self) -> None:

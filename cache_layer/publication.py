@@ -43,11 +43,11 @@ class Signal:
 Publication = Value | Changed | Signal
 
 
-def parse(message: bytes) -> Publication | None:
-    """Read one message of a channel; None when it is not ours."""
+def parse(message: bytes, digest: str = "", secret: bytes = b"") -> Publication | None:
+    """Read one message of the channel of the key with this digest; None when it is not ours."""
     kind, rest = message[:1], message[1:]
     if kind == b"V":
-        entry = decode(rest)
+        entry = decode(rest, digest, secret)
         return Value(entry) if entry is not None else None
     if kind == b"C":
         return Changed() if not rest else None

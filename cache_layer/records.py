@@ -7,13 +7,11 @@ Invariant: a terminal status never changes, and only the attempt whose fence is 
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from cache_layer.cache import COMPUTATION_TTL, RING_AGAIN, fresh_epoch, tag_ttl, version_ttl
-from cache_layer.codec import TAG_VERSION
+from cache_layer.cache import COMPUTATION_TTL, RING_AGAIN, fresh_epoch, fresh_versions, tag_ttl, version_ttl
 from cache_layer.keys import Key
 from cache_layer.position import Position
 from cache_layer.redis import Arg, Store
@@ -105,11 +103,13 @@ class Records:
         force: bool,
         asker: str = "",
         key_rate: int = 0,
+        key_bytes: int = 0,
     ) -> Submitted:
         """Join the live computation of `key` or create one with `job_id`, and ring.  One round trip; safe to repeat.
 
         `seen` is the nonce of the entry the caller judged too old; `force` computes although a value is there.  Of keys
-        nobody has asked for lately, `asker` may bring `key_rate` a minute (0: any number).  A job that is joined and
+        nobody has asked for lately, `asker` may bring `key_rate` a minute (0: any number), with values of `key_bytes`
+        together.  A job that is joined and
         has lost its worker or its message is set going again.  Raises StoreUnavailable.
         """
         names = self.names
@@ -120,8 +120,9 @@ class Records:
             names.lease(key),
             names.job(job_id),
             names.role(f"worker:{bell.queue}"),
-            names.new_keys(asker),
+            names.brought(asker),
             names.live(),
+            names.run(),
             *bell.lists,
         ]
         places: Fields = {
@@ -140,6 +141,7 @@ class Records:
             names.job(""),
             ring_again(bell),
             key_rate,
+            key_bytes,
             bell.message,
             *_flat({**fields, **places}),
         ]
@@ -195,7 +197,7 @@ class Records:
         names = self.names
         job = names.job(job_id)
         keys = [job, names.live(), names.lease(key), *names.tags(key)] if key else [job, names.live(), job]
-        fresh = [secrets.token_bytes(TAG_VERSION) for _ in (key.tags if key else ())]
+        fresh = fresh_versions(key) if key else []
         args: list[Arg] = [
             job_id,
             worker,

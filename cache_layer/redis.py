@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import cache
@@ -16,9 +18,11 @@ from typing import Any, TypeVar
 
 import redis.asyncio as aioredis
 from redis import exceptions as redis_errors
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from cache_layer.codec import TAG_VERSION
 from cache_layer.errors import StoreUnavailable
 from cache_layer.keys import Names
 
@@ -31,6 +35,11 @@ T = TypeVar("T")
 #: Failures in a row that open the breaker, and seconds until one call probes again.
 _BREAKER_FAILURES = 3
 _BREAKER_PAUSE = 0.5
+#: Milliseconds a tag version outlives its last use at least.  A lost version invalidates, so a short life is safe.
+TAG_TTL = 7 * 24 * 3_600_000
+#: Milliseconds a store remembers whose data it has without any new connection.
+_RUN_TTL = 30 * 24 * 3_600_000
+_RUN = re.compile(rb"run_id:([0-9a-f]+)")
 #: What says that the store cannot be reached; any other error is an answer of it.
 _UNAVAILABLE = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError, asyncio.TimeoutError)
 
@@ -73,6 +82,9 @@ class Store:
         self.url = url
         self.names = Names(namespace)
         self._deadline = deadline
+        self._connections = connections
+        #: Waited for before the pool, which would say that all are in use as it says that the store is away.
+        self._free = asyncio.Semaphore(connections)
         self._breaker = Breaker()
         self._pool = aioredis.BlockingConnectionPool.from_url(
             url,
@@ -83,6 +95,7 @@ class Store:
             # A write whose reply was lost may have happened: redis-py's own retries would do it twice.
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
+            redis_connect_func=self._introduce,
         )
         self._client: Any = aioredis.Redis(connection_pool=self._pool)
         self._client.response_callbacks.clear()  # replies as the server sends them
@@ -123,6 +136,19 @@ class Store:
         await self._client.aclose()
         await self._pool.disconnect()
 
+    async def _introduce(self, connection: AbstractConnection) -> None:
+        """On every new connection, before its first use: a server with older data must not serve it as current."""
+        await connection.on_connect()
+        await connection.send_command("INFO", "server")
+        run = _RUN.search(await connection.read_response())
+        if run is None:
+            log.warning("the store does not say which run of it this is: data that comes back older is not noticed")
+            return
+        keys = [self.names.run(), self.names.everything()]
+        args = [run[1], secrets.token_bytes(TAG_VERSION), TAG_TTL, _RUN_TTL]
+        await connection.send_command("EVAL", _scripts()["introduce"], len(keys), *keys, *args)
+        await connection.read_response()
+
     async def _call(self, work: Callable[[], Awaitable[T]]) -> T:
         if self._breaker.open(time.monotonic()):
             raise StoreUnavailable("the store is away")
@@ -143,7 +169,7 @@ class Store:
         async def run() -> T:
             try:
                 async with asyncio.timeout(self._deadline):
-                    result = await work()
+                    result = await self._connected(work)
             except _UNAVAILABLE as error:
                 self._breaker.failed(time.monotonic())
                 raise StoreUnavailable(f"the store did not answer: {type(error).__name__}") from error
@@ -155,3 +181,15 @@ class Store:
             return result
 
         return run()
+
+    async def _connected(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do it once a connection is free.  Raises StoreUnavailable, and tells the breaker nothing, if none is."""
+        try:
+            async with asyncio.timeout(self._deadline / 2):
+                await self._free.acquire()
+        except TimeoutError as error:
+            raise StoreUnavailable(f"all {self._connections} connections are in use") from error
+        try:
+            return await work()
+        finally:
+            self._free.release()

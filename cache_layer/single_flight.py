@@ -36,6 +36,16 @@ class SingleFlight(Generic[T]):
             flight.add_done_callback(lambda done: self._landed(key, done))
         return flight
 
+    def __len__(self) -> int:
+        return len(self._began)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._flights
+
+    async def finish(self) -> None:
+        """Wait for all runs to end by themselves."""
+        await asyncio.gather(*self._began, return_exceptions=True)
+
     async def close(self) -> None:
         """End all runs; may be called twice."""
         flights = list(self._began)

@@ -16,8 +16,6 @@ from collections.abc import Coroutine
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import msgspec
-
 from asgi_app.access import Identity
 from asgi_app.errors import Denied, MillpondError, TooManyRequests
 from asgi_app.registry import Principal
@@ -25,7 +23,8 @@ from asgi_app.topics import Snapshot, Source
 from asgi_app.wiring import Node, node
 from cache_layer.errors import StoreUnavailable
 from cache_layer.feed import Feed
-from cache_layer.publication import Changed, Signal, Value, parse
+from cache_layer.outdated import Outdated
+from cache_layer.publication import Changed, Signal, Value
 from consumers.channel import Holder, Subscription
 from consumers.connections import Connections
 from consumers.judging import FINAL, JUDGED_FOR, Judge
@@ -280,7 +279,7 @@ class Hub:
 
     def hear(self, line: Line, message: bytes) -> None:
         """A message on the channel of `line`."""
-        publication = parse(message)
+        publication = line.source.parse(message)
         if isinstance(publication, Value):
             entry = publication.entry
             now = time.monotonic()
@@ -300,13 +299,12 @@ class Hub:
             self._plan(line)
 
     def _invalidated(self, message: bytes) -> None:
-        try:
-            tags = frozenset(msgspec.json.decode(message, type=_Invalidation).tags)
-        except msgspec.MsgspecError:
+        outdated = Outdated.from_json(message)
+        if outdated is None:
             log.warning("foreign bytes on the channel of invalidations")
             return
         for line in tuple(self._lines.values()):
-            if not tags.isdisjoint(line.source.tags):
+            if line.source.outdated_by(outdated):
                 self._outdate(line)
 
     def _outdate(self, line: Line) -> None:
@@ -388,10 +386,6 @@ class _Listener:
 
     def __hash__(self) -> int:
         return id(self.line)
-
-
-class _Invalidation(msgspec.Struct):
-    tags: list[str]
 
 
 _hubs: WeakKeyDictionary[Node, Hub] = WeakKeyDictionary()

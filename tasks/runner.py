@@ -21,7 +21,7 @@ from django.db import close_old_connections
 from asgi_app import jobs, wiring
 from asgi_app.computing import SUPERSEDED, encode_value, guarded, problem_bytes
 from asgi_app.env import env
-from asgi_app.errors import ComputationFailed, ComputationTimeout, MillpondError, Unavailable, failure_of
+from asgi_app.errors import ComputationFailed, ComputationTimeout, MillpondError, Unavailable, failure_of, store_away
 from asgi_app.registry import Action, Principal, Resource, registry
 from cache_layer.cache import Committed
 from cache_layer.errors import StoreUnavailable
@@ -77,6 +77,7 @@ class Attempt:
         self._params = params
         self._key = key
         self._claim = Claim(what="gone", fence=0, tag_versions=())
+        self._tag_versions: tuple[bytes, ...] = ()
         self._report = ProgressReport(self._tell)
 
     def claim(self) -> Claim:
@@ -90,6 +91,7 @@ class Attempt:
         beating = wiring.submit(self._keep_beating)
         started = time.monotonic()
         try:
+            self._tag_versions = self._captured()
             payload = encode_value(self._call(), limit=env().max_value)
         except JobCancelled:
             self._end("cancelled")
@@ -111,6 +113,16 @@ class Attempt:
             beating.cancel()
 
     # --- running
+
+    def _captured(self) -> tuple[bytes, ...]:
+        """Under which versions the value may be stored: known before the function reads anything."""
+        key = self._key
+        if key is None:
+            return ()
+        try:
+            return wiring.call(lambda node: node.tag_versions(key, self._claim), 10.0)
+        except StoreUnavailable as error:
+            raise store_away() from error
 
     def _call(self) -> Any:
         principal = jobs.principal_of(self._fields)
@@ -175,7 +187,7 @@ class Attempt:
             self._key,
             payload,
             holder=self._id,
-            tag_versions=self._claim.tag_versions,
+            tag_versions=self._tag_versions,
             compute_seconds=seconds,
             computed_at=time.time(),
             luck=random.random(),

@@ -25,6 +25,7 @@ from cache_layer.errors import StoreUnavailable
 from tasks.app import app
 from tasks.heartbeat import EVERY, LIFE, process_name
 from tasks.reaper import keep_reaping
+from tasks.relay import keep_relaying
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ async def serve(stopped: asyncio.Event) -> None:
     node = await wiring.start_node()
     scheduled = entries(registry, time.time())
     log.info("%d entries: %s", len(scheduled), ", ".join(entry.what.name for entry in scheduled))
-    behind = [asyncio.ensure_future(_show_life(node)), asyncio.ensure_future(keep_reaping(node))]
+    behind = [asyncio.ensure_future(work(node)) for work in (_show_life, keep_reaping, keep_relaying)]
     try:
         while not stopped.is_set():
             await tick(node, scheduled, time.time())

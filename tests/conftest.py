@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -28,6 +29,7 @@ django.setup()
 
 from cache_layer.redis import Store  # noqa: E402
 from tests.support.store import StoreServer  # noqa: E402
+from tests.support.told import end_portal  # noqa: E402
 
 _numbers = count(1)
 
@@ -43,6 +45,8 @@ def store_server() -> Iterator[StoreServer]:
     server = StoreServer(_HOME / "store.sock")
     server.start()
     yield server
+    end_portal()  # of synchronous code: else it looks for the store to the end of the process
+    logging.disable()  # and what a test left behind, in other threads, need not complain that the store is gone
     server.stop()
 
 

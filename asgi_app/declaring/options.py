@@ -24,6 +24,8 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "stale": (0, MONTH, "seconds"),
     "stale_if_error": (0, MONTH, "seconds"),
     "error_ttl": (0, 3600, "seconds"),
+    "negative_ttl": (0, MONTH, "seconds"),
+    "soft_timeout": (0, DAY, "seconds"),
     "time_limit": (0.1, DAY, "seconds"),
     "priority": (0, 9, "whole number, 9 the most urgent"),
     "retries": (0, 100, "whole number"),

@@ -105,12 +105,23 @@ def serializer(value: str) -> str:
 
 
 def cache_store(value: str) -> str:
-    """Where resources are kept."""
-    if value != "redis":
-        raise ValueError(
-            "must be redis: this version keeps resources in Redis or Valkey only, other CACHES aliases come later"
-        )
-    return value
+    """Where resources are kept.  Which caches there are, Django's settings say, which are made of these ones."""
+    return matching(r"[A-Za-z0-9_.-]{1,64}", "must be redis or the name of a cache, as file or memcached")(value)
+
+
+def memcached(value: str) -> tuple[str, ...]:
+    """Servers, separated by commas: host:port, or unix: and a path."""
+    servers = _list(value)
+    if not servers or not all(_is_memcached(server) for server in servers):
+        raise ValueError("must be host:port or unix:/path, separated by commas, as 10.0.0.5:11211,unix:/run/m.sock")
+    return servers
+
+
+def _is_memcached(server: str) -> bool:
+    if server.startswith("unix:"):
+        return server.startswith("unix:/") and len(server) > len("unix:/")
+    host, _, port = server.rpartition(":")
+    return bool(_HOST.fullmatch(host.lower())) and host[0] not in "*." and port.isdecimal() and 0 < int(port) < 65536
 
 
 def packages(value: str) -> tuple[str, ...]:

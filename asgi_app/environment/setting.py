@@ -118,7 +118,17 @@ SETTINGS: tuple[Setting, ...] = (
         help="opt-in for `yaml` messages: slow to parse, and small ones can expand to very large ones",
     ),
     Setting(
-        name="MILLPOND_CACHE_STORE", read=readers.cache_store, default="redis", help="where resources are kept: `redis`"
+        name="MILLPOND_CACHE_STORE",
+        read=readers.cache_store,
+        default="redis",
+        help="where values are kept: `redis`, or one of Django's `CACHES`: `locmem`, `file`, `database`, `memcached` "
+        "(extra `memcached`), `dummy`, or one of your own; asgi_app/STORES.md says what each promises",
+    ),
+    Setting(
+        name="MILLPOND_MEMCACHED",
+        read=readers.memcached,
+        default="127.0.0.1:11211",
+        help="servers of the cache `memcached`: `host:port` or `unix:/path`, comma-separated",
     ),
     Setting(
         name="MILLPOND_APPS",
@@ -229,6 +239,24 @@ SETTINGS: tuple[Setting, ...] = (
         read=readers.whole(1, 10_000_000),
         default="1000",
         help="new keys per minute per principal before 429",
+    ),
+    Setting(
+        name="MILLPOND_KEY_BYTES",
+        read=readers.size("64 KiB", "1024 GiB"),
+        default="256 MiB",
+        help="bytes of values of new keys per minute per principal before 429",
+    ),
+    Setting(
+        name="MILLPOND_NEAR",
+        read=readers.size("0", "64 GiB"),
+        default="64 MiB",
+        help="bytes of values each web process keeps in its own memory, coherent with the store; `0`: none",
+    ),
+    Setting(
+        name="MILLPOND_SIGN_VALUES",
+        read=readers.boolean,
+        default="false",
+        help="sign every value in the store (HMAC-SHA256), and take no unsigned one",
     ),
     Setting(
         name="MILLPOND_NAMESPACE",

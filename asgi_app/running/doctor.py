@@ -20,6 +20,7 @@ from asgi_app.env import Env, SettingsError, env
 from asgi_app.environment.setting import unknown_settings
 from asgi_app.running import embedded
 from cache_layer.keys import Names
+from cache_layer.tracking import Refused, Route
 
 #: seconds a service may take to answer
 PATIENCE = 2.0
@@ -61,7 +62,7 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
         )
     yield from _store_and_roles(settings)
     yield _broker(settings)
-    yield from _django()
+    yield from _django(settings)
 
 
 def _store_and_roles(settings: Env) -> Iterator[Finding]:
@@ -75,6 +76,8 @@ def _store_and_roles(settings: Env) -> Iterator[Finding]:
         )
         yield Finding("store", False, f"no answer ({type(error).__name__}) {where}")
         yield _program(settings)
+    else:
+        yield _near(settings)
 
 
 async def _ask_store(settings: Env) -> list[Finding]:
@@ -102,6 +105,21 @@ def _role(role: str, present: bool) -> Finding:
     )
 
 
+def _near(settings: Env) -> Finding:
+    """Whether web processes can keep values in their own memory: the store must tell them what changes."""
+    if settings.cache_store != "redis":
+        return Finding("near", True, "off: values are not kept in the store (MILLPOND_CACHE_STORE)")
+    if not settings.near:
+        return Finding("near", True, "off: every value is read from the store (MILLPOND_NEAR=0)")
+    try:
+        Route(url=settings.store_url, prefixes=Names(settings.namespace).tracked()).connect(lambda _: None).close()
+    except Refused as error:
+        return Finding("near", True, f"off: the store refuses tracking ({error}), every value is read from it")
+    except (RedisError, OSError) as error:
+        return Finding("near", False, f"no answer ({type(error).__name__}) to a tracking connection")
+    return Finding("near", True, f"on: {settings.near // 2**20} MiB a web process, coherent by tracking")
+
+
 def _program(settings: Env) -> Finding:
     """Whether `millpond up` would find a store to start."""
     if settings.redis_url:
@@ -127,7 +145,7 @@ def _broker(settings: Env) -> Finding:
         return Finding("broker", False, f"no answer ({type(error).__name__}) at MILLPOND_BROKER_URL")
 
 
-def _django() -> Iterator[Finding]:
+def _django(settings: Env) -> Iterator[Finding]:
     import django
     from django.core.checks import ERROR, run_checks
 
@@ -141,6 +159,7 @@ def _django() -> Iterator[Finding]:
     if not serious:
         yield Finding("apps", True, "declarations are valid")
     yield _database()
+    yield _values(settings.cache_store)
 
 
 def _database() -> Finding:
@@ -157,3 +176,17 @@ def _database() -> Finding:
     missing = pending.getvalue().count("[ ]")
     state = f"{missing} migrations are pending: run `millpond migrate`" if missing else "all migrations are applied"
     return Finding("database", not missing, f"{connection.display_name}, {state}")
+
+
+def _values(alias: str) -> Finding:
+    """Where the values are kept, and whether it answers."""
+    from asgi_app import stores
+
+    if alias == stores.REDIS:
+        return Finding("values", True, "kept in the store")
+    try:
+        return Finding("values", True, f"kept in {stores.probe(alias)}")
+    except Exception as error:  # each back end has errors of its own, and all mean the same here
+        return Finding(
+            "values", False, f"no answer ({type(error).__name__}: {error}) of {alias}: see MILLPOND_CACHE_STORE"
+        )

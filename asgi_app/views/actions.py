@@ -9,6 +9,7 @@ from asgi_app.errors import BadParameters
 from asgi_app.registry import Principal, registry
 from asgi_app.views.http import api, body_object, reply
 from asgi_app.views.resources import accepted
+from cache_layer.outdated import of_tags
 
 _LONGEST_KEY = 255
 _MOST_TAGS = 1000
@@ -46,5 +47,5 @@ async def invalidate(request: HttpRequest, principal: Principal) -> HttpResponse
         bad.append({"name": "tags", "reason": f"at most {_MOST_TAGS} names"})
     if bad:
         raise BadParameters(bad)
-    await wiring.node().cache.invalidate(*tags)
+    await wiring.node().cache.invalidate(of_tags(*tags))
     return reply({"tags": sorted(set(tags))})

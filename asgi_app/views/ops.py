@@ -1,6 +1,6 @@
-"""For those who run the service: alive, ready.
+"""For those who run the service: alive, ready, and what it counts.
 
-Invariant: both answer within two seconds whatever is broken.
+Invariant: all answer within two seconds whatever is broken.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from asgi_app import wiring
+from asgi_app.exposition import CONTENT_TYPE, exposition
 from asgi_app.views.http import reply
 from cache_layer.errors import StoreUnavailable
 
@@ -49,6 +50,15 @@ async def readyz(request: HttpRequest) -> HttpResponse:
     response = reply({"status": status, "checks": checks}, 200 if status == "ready" else 503)
     if status != "ready":
         response["Retry-After"] = "2"
+    return response
+
+
+@csrf_exempt
+@require_safe
+async def metrics(request: HttpRequest) -> HttpResponse:
+    """`GET /metrics`: what this process counts, for Prometheus."""
+    response = HttpResponse(exposition(wiring.node()), content_type=CONTENT_TYPE)
+    response["Cache-Control"] = "no-store"
     return response
 
 

@@ -11,14 +11,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
+from django.utils.cache import patch_vary_headers
+from django.utils.http import parse_etags
 
 from asgi_app import access, jobs, wiring
 from asgi_app.env import env
 from asgi_app.errors import MillpondError, Unavailable, store_away
+from asgi_app.http_caching import NotModified, Scope, age, cache_control, cache_status, demand
 from asgi_app.reading import Reading
 from asgi_app.registry import Principal, Resource, registry
 from asgi_app.views.http import api, problem, problem_answer, reply, visible_rule
-from asgi_app.views.preferences import preferences
+from asgi_app.views.preferences import Preferences, preferences
 from cache_layer.position import Position
 
 log = logging.getLogger(__name__)
@@ -39,19 +42,22 @@ async def detail(request: HttpRequest, principal: Principal, name: str) -> HttpR
     """`GET /api/v1/resources/{name}?params`: 200 the value, 202 the job, 304."""
     resource = registry.resource(name)
     params = resource.parse_query(request.META.get("QUERY_STRING", ""))
-    asked = preferences(request.headers)
+    demanded = demand(request.headers)
+    # A cache has it or has it not: there is nothing to wait for.
+    asked = Preferences() if demanded.only_cached else preferences(request.headers)
     known = _known(request.headers.get("If-None-Match", ""))
     reading = await wiring.node().reader.read(
         resource,
         params,
         principal,
-        wait=asked.seconds(env().default_wait),
+        wait=asked.seconds(0.0 if demanded.only_cached else env().default_wait),
         newer_than=known.position if asked.wait is not None else None,
+        demand=demanded,
     )
     response = await _answer(resource, params, reading, known)
     if asked.applied:
         response["Preference-Applied"] = asked.applied
-    response["Vary"] = _vary(resource)
+    patch_vary_headers(response, _vary(resource))
     return response
 
 
@@ -138,8 +144,8 @@ class _Known:
 
 
 def _known(header: str) -> _Known:
-    tags = frozenset(tag.strip().removeprefix("W/").strip('"') for tag in header.split(",") if tag.strip())
-    return _Known("*" in tags, tags)
+    tags = parse_etags(header)
+    return _Known(tags == ["*"], frozenset(tag.removeprefix("W/").strip('"') for tag in tags))
 
 
 async def _answer(resource: Resource, params: Any, reading: Reading, known: _Known) -> HttpResponse:
@@ -150,9 +156,7 @@ async def _answer(resource: Resource, params: Any, reading: Reading, known: _Kno
     if reading.unattended:
         lacking = {"part": "worker", "queue": resource.queue, "job": reading.job_id}
         return problem(Unavailable("no worker is there to compute it", retry_after=2.0, extra=lacking))
-    if reading.job_id is None:
-        return _computed_here(resource, params)
-    response = await accepted(reading.job_id)
+    response = await accepted(reading.job_id) if reading.job_id else _computed_here(resource, params)
     response["Cache-Status"] = f"millpond; fwd=miss{'; collapsed' if reading.via == 'joined' else ''}"
     response["Millpond-Topic"] = resource.topic(params)
     return response
@@ -162,39 +166,24 @@ def _value(resource: Resource, params: Any, reading: Reading, known: _Known) -> 
     entry = reading.entry
     assert entry is not None
     if known.matches(reading.position):
-        response = HttpResponse(status=304)
-        del response["Content-Type"]
+        response: HttpResponse = NotModified()
     else:
         response = HttpResponse(entry.payload, content_type="application/json")
-    policy = resource.policy
-    scope = "public" if resource.access == "public" and resource.vary is None else "private"
+    scope: Scope = "public" if _for_everybody(resource) else "private"
     response["ETag"] = reading.position.etag()
-    response["Age"] = str(int(reading.age))
-    response["Cache-Control"] = (
-        f"{scope}, max-age={int(entry.fresh)}, stale-while-revalidate={int(policy.stale)}, "
-        f"stale-if-error={int(policy.stale_if_error)}"
-    )
-    response["Cache-Status"] = _cache_status(reading)
+    response["Age"] = str(age(reading))
+    response["Cache-Control"] = cache_control(scope, reading, resource.policy)
+    response["Cache-Status"] = cache_status(reading)
     response["Millpond-Topic"] = resource.topic(params)
     computed = datetime.fromtimestamp(entry.computed_at, UTC).isoformat(timespec="milliseconds")
     response["Millpond-Computed"] = computed.replace("+00:00", "Z")
     return response
 
 
-def _cache_status(reading: Reading) -> str:
-    """RFC 9211."""
-    entry = reading.entry
-    assert entry is not None
-    if reading.via == "computed" and reading.state == "fresh":
-        return "millpond; fwd=miss; stored"
-    if reading.via == "joined" and reading.state == "fresh":
-        return "millpond; fwd=miss; collapsed"
-    status = f"millpond; hit; ttl={int(entry.fresh - reading.age)}"
-    if reading.error is not None:
-        return f"{status}; detail=stale-if-error"
-    return f"{status}; detail=stale-while-revalidate" if reading.state == "stale" else status
+def _vary(resource: Resource) -> list[str]:
+    return ["Accept", "Prefer"] if _for_everybody(resource) else ["Accept", "Authorization", "Cookie", "Prefer"]
 
 
-def _vary(resource: Resource) -> str:
-    shared = resource.access == "public" and resource.vary is None
-    return "Accept, Prefer" if shared else "Accept, Authorization, Cookie, Prefer"
+def _for_everybody(resource: Resource) -> bool:
+    """Whether a cache between us and the reader may show the value to anybody (RFC 9111, section 3.5)."""
+    return resource.access == "public" and resource.vary is None and env().anonymous

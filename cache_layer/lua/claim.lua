@@ -29,13 +29,15 @@ local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
 redis.call('HSET', KEYS[1], 'status', 'running', 'started_at', now, 'lease_until', now + tonumber(ARGV[3]),
   'worker', ARGV[2])
 redis.call('ZADD', KEYS[2], now + tonumber(ARGV[3]), ARGV[1])
-redis.call('HDEL', KEYS[1], 'progress')
+redis.call('HDEL', KEYS[1], 'progress', 'outdated')
 redis.call('HINCRBY', KEYS[1], 'version', 1)
 redis.call('PUBLISH', ARGV[5], 'C')
 local out = {'claimed', fence}
 for i = 4, #KEYS do
-  local version = redis.call('GET', KEYS[i])
-  if version then redis.call('PEXPIRE', KEYS[i], ARGV[4])
+  local version = redis.pcall('GET', KEYS[i])
+  if type(version) == 'string' and #version == #ARGV[4 + i] then
+    -- Every change of its life is told to the processes that hold values with this tag: seldom, then.
+    if redis.call('PTTL', KEYS[i]) < ARGV[4] / 2 then redis.call('PEXPIRE', KEYS[i], ARGV[4]) end
   else version = ARGV[4 + i]; redis.call('SET', KEYS[i], version, 'PX', ARGV[4]) end
   out[#out + 1] = version
 end

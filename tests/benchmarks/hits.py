@@ -73,20 +73,29 @@ def _cases(home: Path) -> Iterator[dict[str, tuple[Server, str]]]:
         store.start()
         stack.callback(store.stop)
         environ = {"BENCH_STORE": store.url, "BENCH_HOME": str(home)}
-        rival = uvicorn("tests.benchmarks.rivals.django_cache:application", environ=environ)
+        ours = {**environ, "BENCH_BACKEND": "asgi_app.cache_backend.MillpondCache"}
+
+        def view(environ: dict[str, str]) -> tuple[Server, str]:
+            return stack.enter_context(
+                uvicorn("tests.benchmarks.rivals.django_cache:application", environ=environ)
+            ), "/rows"
+
         yield {
             "raw ASGI, constant bytes (the limit)": (
                 stack.enter_context(uvicorn("tests.benchmarks.rivals.raw:application")),
                 "/rows",
             ),
-            "Millpond": (
-                stack.enter_context(millpond(home / "hits", processes=1)),
+            "Millpond, from the process's own memory": (
+                stack.enter_context(millpond(home / "near", processes=1)),
                 "/api/v1/resources/bench.rows",
             ),
-            "Django view, `await cache.aget()`, RedisCache, default middleware": (
-                stack.enter_context(rival),
-                "/rows",
+            "Millpond, from the store (`MILLPOND_NEAR=0`)": (
+                stack.enter_context(millpond(home / "store", processes=1, MILLPOND_NEAR="0")),
+                "/api/v1/resources/bench.rows",
             ),
+            "Django view, `await cache.aget()`, RedisCache, default middleware": view(environ),
+            "the same view, MillpondCache": view(ours),
+            "the same view, MillpondCache with 64 MiB near": view({**ours, "BENCH_NEAR": str(64 * 2**20)}),
         }
 
 

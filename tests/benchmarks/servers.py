@@ -56,14 +56,15 @@ def uvicorn(application: str, *, processes: int = 1, environ: Mapping[str, str] 
 
 
 @contextmanager
-def millpond(home: Path, *, processes: int) -> Iterator[Server]:
-    """The whole service, with `processes` web processes."""
+def millpond(home: Path, *, processes: int, **environ: str) -> Iterator[Server]:
+    """The whole service, with `processes` web processes and these settings."""
     service = Service(
         home,
         "--no-demo",
         MILLPOND_APPS="tests.benchmarks.declared",
         MILLPOND_WEB_PROCESSES=str(processes),
         MILLPOND_WORKER_CONCURRENCY="2",
+        **environ,
     ).start()
     try:
         children = psutil.Process(service.pid).children(recursive=True)

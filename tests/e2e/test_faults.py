@@ -189,8 +189,9 @@ def test_a_cancelled_request_cancels_nothing(own_service: Service) -> None:
 
 def test_nothing_is_left_behind(own_service: Service) -> None:
     """Every process that was started is gone after the end."""
-    started = [psutil.Process(own_service.pid), *psutil.Process(own_service.pid).children(recursive=True)]
-    assert len(started) >= 6
+    supervisor = psutil.Process(own_service.pid)
+    until(lambda: len(supervisor.children(recursive=True)) >= 5, "what a test before this one killed is there again")
+    started = [supervisor, *supervisor.children(recursive=True)]
     assert own_service.stop(signal.SIGINT) == 0
     assert not [process for process in started if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     own_service.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator
 
@@ -11,7 +12,8 @@ import pytest
 from cache_layer.cache import Begun, Cache, Committed
 from cache_layer.feed import Feed
 from cache_layer.keys import Key
-from cache_layer.publication import TRAVEL_LIMIT, Changed, Publication, Value, parse
+from cache_layer.outdated import of_tags
+from cache_layer.publication import TRAVEL_LIMIT, Changed, Publication, Value
 from cache_layer.redis import Store
 from tests.support.keys import key
 
@@ -130,16 +132,23 @@ async def test_a_commit_without_the_lease_stores_nothing(cache: Cache) -> None:
     assert (await cache.lookup(what)).entry is None
 
 
+async def test_the_lease_of_a_job_that_is_no_more_is_free(cache: Cache) -> None:
+    """Its record was evicted: nobody will ever let go of the key, so whoever comes takes it."""
+    what = key()
+    await cache.store.command("SET", cache.names.lease(what), "0190-gone", "PX", 60_000)
+    assert (await fill(cache, what, b"[0]")).what == "stored"
+
+
 @pytest.mark.parametrize("when", ["before the commit", "after the commit"])
 async def test_no_value_survives_the_invalidation_of_its_tag(cache: Cache, when: str) -> None:
     """A reader that started before an invalidation cannot fill the key, and a filled key is outdated by it."""
     what = key(tags=("sales",))
     begun = await cache.begin(what, seen=b"", token=TOKEN, lease=5.0)
     if when == "before the commit":
-        await cache.invalidate("sales")
+        await cache.invalidate(of_tags("sales"))
     committed = await commit(cache, what, begun, b"[0]")
     if when == "after the commit":
-        await cache.invalidate("sales")
+        await cache.invalidate(of_tags("sales"))
     assert committed.what == ("superseded" if when == "before the commit" else "stored")
     assert (await cache.lookup(what)).entry is None
     assert (await fill(cache, what, b"[1]")).what == "stored"
@@ -182,9 +191,9 @@ async def test_everyone_who_listens_hears_a_commit(cache: Cache, feed: Feed) -> 
     """The publication carries the entry as it lies in the store; a big one only says that there is something."""
     what = key()
     heard: list[Publication | None] = []
-    await feed.subscribe(cache.names.channel(what), lambda message: heard.append(parse(message)))
+    await feed.subscribe(cache.names.channel(what), lambda message: heard.append(cache.parse(what.digest, message)))
     committed = await fill(cache, what, b'"small"')
-    await fill(cache, what, b'"' + b"x" * TRAVEL_LIMIT + b'"', force=True)
+    await fill(cache, what, b'"' + secrets.token_urlsafe(TRAVEL_LIMIT).encode() + b'"', force=True)
     while len(heard) < 2:
         await asyncio.sleep(0.01)
     assert isinstance(heard[0], Value)

@@ -158,7 +158,7 @@ def test_a_change_outdates_the_flights_once_after_its_commit(
     archive(second_of_january(minutes) for minutes in range(9))
     with django_capture_on_commit_callbacks() as callbacks:
         change()
-    assert [callback.__self__.tags for callback in callbacks] == [{"flights"}]
+    assert [callback.__self__.outdated.tags for callback in callbacks] == [{"flights"}]
 
 
 def test_the_board_shows_the_newest_departures_and_24_hours() -> None:

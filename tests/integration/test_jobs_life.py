@@ -11,6 +11,7 @@ import pytest
 from cache_layer import records as records_module
 from cache_layer.cache import Cache, Committed
 from cache_layer.keys import Key
+from cache_layer.outdated import of_tags
 from cache_layer.records import Bell, Records, Submitted
 from cache_layer.redis import Store
 from tests.support.keys import key
@@ -201,7 +202,7 @@ async def test_an_invalidated_computation_starts_over(desk: Desk) -> None:
     what = key(tags=("sales",))
     await desk.submit(what, "a")
     first = await desk.claim("a", what)
-    await desk.cache.invalidate("sales")
+    await desk.cache.invalidate(of_tags("sales"))
     assert (await desk.commit(what, "a", first)).what == "superseded"
     assert await desk.status("a") == "queued"
     assert (await desk.cache.lookup(what)).entry is None
@@ -218,7 +219,7 @@ async def test_reruns_are_bounded(desk: Desk) -> None:
     rings = []
     for _ in range(6):
         claim = await desk.claim("a", what)
-        await desk.cache.invalidate("sales")
+        await desk.cache.invalidate(of_tags("sales"))
         rings.append((await desk.commit(what, "a", claim)).ring)
     assert rings == [0, 0, 0, 0, 0, -1]
 

@@ -424,6 +424,7 @@ class TestUp:
 
         check = command("check")
         assert (check.returncode, "WRONG" in check.stdout) == (0, False), check.stdout
+        assert "coherent by tracking" in check.stdout
         unknown = command("token", "create", "ada")
         assert (unknown.returncode, unknown.stdout) == (1, "")
         assert "there is no user 'ada'" in unknown.stderr

@@ -7,11 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from asgi_app.topics import Snapshot
-from cache_layer.codec import Entry, encode_tail
+from cache_layer.codec import Entry, encode
 from cache_layer.errors import StoreUnavailable
+from cache_layer.outdated import Outdated
 from cache_layer.position import Position
+from cache_layer.publication import Publication, Value, parse
 
 EPOCH = "aaaaaaaa"
+#: Of the key all of these values are of.
+DIGEST = "00" * 16
 
 
 def snapshot(
@@ -42,18 +46,16 @@ def snapshot(
 def published(offset: int, payload: bytes = b"", *, epoch: str = EPOCH, fresh: float = 60.0) -> bytes:
     """A value as it travels on a channel."""
     payload = payload or b"%d" % offset
-    tail = encode_tail(
-        fresh=fresh, life=600.0, compute_seconds=0.1, computed_at=1.0, tag_versions=(), size=len(payload)
+    tail, stored = encode(
+        payload, digest=DIGEST, fresh=fresh, life=600.0, compute_seconds=0.1, computed_at=1.0, tag_versions=()
     )
     head = b"V" + b"nonce..." + epoch.encode() + b"%016d" % offset
-    return head + tail + payload
+    return head + tail + stored
 
 
 def entry_of(message: bytes) -> Entry:
     """The entry inside of a published value."""
-    from cache_layer.publication import Value, parse
-
-    publication = parse(message)
+    publication = parse(message, DIGEST)
     assert isinstance(publication, Value)
     return publication.entry
 
@@ -99,6 +101,12 @@ class FakeSource:
         self.reads = 0
         self.gate = asyncio.Event()
         self.gate.set()
+
+    def outdated_by(self, outdated: Outdated) -> bool:
+        return outdated.covers(self.key, self.tags)
+
+    def parse(self, message: bytes) -> Publication | None:
+        return parse(message, DIGEST)
 
     async def read(self) -> Snapshot:
         self.reads += 1

@@ -38,6 +38,8 @@ GOOD: list[tuple[str, str, Any]] = [
     ("SERIALIZER", "msgpack", "msgpack"),
     ("ALLOW_YAML", "1", True),
     ("CACHE_STORE", "redis", "redis"),
+    ("CACHE_STORE", "file", "file"),
+    ("MEMCACHED", "a:11211,unix:/run/m.sock", ("a:11211", "unix:/run/m.sock")),
     ("APPS", "asgi_app.demo, asgi_app.demo", ("asgi_app.demo",)),
     ("SECRET_KEY", "short is allowed outside production", "short is allowed outside production"),
     ("TOKEN_SECRET", "shared", "shared"),
@@ -62,6 +64,10 @@ GOOD: list[tuple[str, str, Any]] = [
     ("COMMAND_RATE", "10", 10),
     ("QUEUE_LIMIT", "1", 1),
     ("KEY_RATE", "1", 1),
+    ("KEY_BYTES", "1 MiB", 2**20),
+    ("NEAR", "0", 0),
+    ("NEAR", "128 MiB", 2**27),
+    ("SIGN_VALUES", "true", True),
     ("NAMESPACE", "team-a_2", "team-a_2"),
 ]
 
@@ -80,7 +86,8 @@ BAD: list[tuple[str, str, str]] = [
     ("SERIALIZER", "yaml", "MILLPOND_ALLOW_YAML=true"),
     ("SERIALIZER", "xml", "json or msgpack"),
     ("ALLOW_YAML", "yes", "true or false"),
-    ("CACHE_STORE", "locmem", "must be redis"),
+    ("CACHE_STORE", "no such", "name of a cache"),
+    ("MEMCACHED", "localhost", "host:port"),
     ("APPS", "my-dash", "importable packages"),
     ("APPS", "no_such_package_here", "there is no module no_such_package_here"),
     ("APPS", "json", "there is no module json.resources"),
@@ -107,6 +114,9 @@ BAD: list[tuple[str, str, str]] = [
     ("COMMAND_RATE", "0", "whole number"),
     ("QUEUE_LIMIT", "0", "whole number"),
     ("KEY_RATE", "1_000", "whole number"),
+    ("KEY_BYTES", "1", "64 KiB"),
+    ("NEAR", "-1", "must be a size"),
+    ("SIGN_VALUES", "maybe", "true or false"),
     ("NAMESPACE", "Team A", "a-z, 0-9"),
 ]
 
@@ -146,6 +156,7 @@ def test_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
     assert (env.max_value, env.max_body, env.max_message) == (16 * 2**20, 2**20, 64 * 2**10)
     assert (env.max_connections, env.max_connections_per_principal) == (20000, 1000)
     assert (env.max_subscriptions, env.command_rate, env.queue_limit, env.key_rate) == (128, 200, 10000, 1000)
+    assert (env.key_bytes, env.near, env.sign_values) == (256 * 2**20, 64 * 2**20, False)
     assert (env.web_processes, env.worker_concurrency, env.default_wait) == (1, available_cores(), 1.0)
     assert env.allowed_hosts == ("localhost", "127.0.0.1", "[::1]")
 

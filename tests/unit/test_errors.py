@@ -39,6 +39,7 @@ EXPECTED = {
     "ValueTooLarge": ("value-too-large", 502, False),
     "NotJson": ("not-json", 502, False),
     "Unavailable": ("unavailable", 503, True),
+    "NotCached": ("not-cached", 504, True),
     "ComputationTimeout": ("computation-timeout", 504, True),
 }
 

@@ -1,7 +1,7 @@
 """The obvious Django code: `await cache.aget()`, and on a miss compute and `await cache.aset()`.
 
-Default middleware, Django's own RedisCache.  `BENCH_STORE` is the URL of the store, `BENCH_HOME` where the slow
-function writes down that it ran.
+Default middleware, Django's own RedisCache unless `BENCH_BACKEND` names another, with `BENCH_NEAR` bytes of its own
+memory.  `BENCH_STORE` is the URL of the store, `BENCH_HOME` where the slow function writes down that it ran.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ if not settings.configured:
         ROOT_URLCONF=__name__,
         CACHES={
             "default": {
-                "BACKEND": "django.core.cache.backends.redis.RedisCache",
+                "BACKEND": os.environ.get("BENCH_BACKEND", "django.core.cache.backends.redis.RedisCache"),
                 "LOCATION": os.environ["BENCH_STORE"],
+                "OPTIONS": {"near": int(os.environ["BENCH_NEAR"])} if "BENCH_NEAR" in os.environ else {},
             }
         },
         INSTALLED_APPS=[

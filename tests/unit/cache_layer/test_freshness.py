@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from math import inf
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache_layer.freshness import Policy, Verdict, decide
+from cache_layer.freshness import Demand, Policy, Verdict, decide
 
 quick = settings(max_examples=80, deadline=None)
 
@@ -28,8 +31,18 @@ ORDER = {
 POLICY = Policy(fresh=10, stale=20, stale_if_error=100)
 
 
-def judged(age: float | None, *, failed: bool = False, luck: float = 1.0, policy: Policy = POLICY) -> Verdict:
-    return decide(age=age, fresh=policy.fresh, compute_seconds=2.0, policy=policy, failed=failed, luck=luck)
+def judged(
+    age: float | None,
+    *,
+    failed: bool = False,
+    luck: float = 1.0,
+    policy: Policy = POLICY,
+    compute: float = 2.0,
+    **asked: Any,
+) -> Verdict:
+    return decide(
+        age=age, fresh=policy.fresh, compute_seconds=compute, policy=policy, failed=failed, luck=luck, **asked
+    )
 
 
 @pytest.mark.parametrize(
@@ -119,10 +132,53 @@ def test_a_fresh_value_is_no_error_even_when_its_refresh_failed() -> None:
 @given(POLICIES, st.floats(0, 1, exclude_max=True))
 def test_jitter_stays_within_its_share(policy: Policy, luck: float) -> None:
     """The freshness of a value differs from the declared one by at most `jitter` of it."""
-    assert abs(policy.jittered_fresh(luck) - policy.fresh) <= policy.fresh * (policy.jitter + 1e-9)
+    assert abs(policy.fresh_for(b"1", luck) - policy.fresh) <= policy.fresh * (policy.jitter + 1e-9)
 
 
 def test_a_life_ends_with_the_longer_window() -> None:
     """Both windows begin where `fresh` ends, and the longer one counts."""
     assert Policy(fresh=1, stale=5, stale_if_error=2).life == 6
     assert Policy(fresh=1, stale=2, stale_if_error=5).life == 6
+
+
+def test_nothing_is_fresh_for_its_own_time() -> None:
+    """A value that is null keeps `negative_ttl`, never longer than `fresh`; others are not touched by it."""
+    policy = Policy(fresh=60, negative_ttl=5, jitter=0.0)
+    assert policy.fresh_for(b"null", 0.5) == 5
+    assert policy.fresh_for(b"[]", 0.5) == 60
+    assert Policy(fresh=2, negative_ttl=5, jitter=0.0).fresh_for(b"null", 0.5) == 2
+    assert Policy(fresh=2, jitter=0.0).fresh_for(b"null", 0.5) == 2
+
+
+def test_a_softened_value_is_stale_at_once() -> None:
+    """Declared stale before its time it is served within the same windows, and refreshed."""
+    assert judged(1.0) is Verdict.SERVE
+    assert judged(1.0, softened=True) is Verdict.SERVE_AND_REFRESH
+    assert judged(1.0, softened=True, failed=True) is Verdict.SERVE_AFTER_ERROR
+    assert judged(1.0, softened=True, policy=Policy(fresh=10, stale=0)) is Verdict.LOAD
+
+
+def test_a_reader_may_ask_for_a_younger_value() -> None:
+    """max-age and min-fresh make a fresh value too old, so that its reader waits for a newer one."""
+    assert judged(5.0, demand=Demand(max_age=5), compute=0.1) is Verdict.SERVE
+    assert judged(5.1, demand=Demand(max_age=5), compute=0.1) is Verdict.LOAD
+    assert judged(5.0, demand=Demand(min_fresh=5), compute=0.1) is Verdict.SERVE
+    assert judged(5.1, demand=Demand(min_fresh=5), compute=0.1) is Verdict.LOAD
+    assert judged(5.1, demand=Demand(max_age=5), compute=0.1, failed=True) is Verdict.SERVE_AFTER_ERROR
+
+
+def test_nobody_can_keep_the_workers_busy_by_asking_for_younger_values() -> None:
+    """A value of the last second, or of ten times what computing it takes, is young enough for everybody."""
+    assert judged(0.9, demand=Demand(max_age=0.1)) is Verdict.SERVE
+    assert judged(9.0, compute=0.9, demand=Demand(max_age=0.1)) is Verdict.SERVE
+    assert judged(9.1, compute=0.9, demand=Demand(max_age=0.1)) is Verdict.LOAD
+    assert judged(0.9, demand=Demand(min_fresh=3600)) is Verdict.SERVE
+
+
+def test_a_reader_may_take_an_older_value() -> None:
+    """max-stale reaches beyond the window of stale-while-revalidate, but never beyond the value's life."""
+    policy = Policy(fresh=10, stale=20, stale_if_error=100)
+    assert judged(40.0, policy=policy) is Verdict.LOAD
+    assert judged(40.0, policy=policy, demand=Demand(max_stale=31)) is Verdict.SERVE_AND_REFRESH
+    assert judged(40.0, policy=policy, demand=Demand(max_stale=29)) is Verdict.LOAD
+    assert judged(111.0, policy=policy, demand=Demand(max_stale=inf)) is Verdict.LOAD

@@ -63,7 +63,10 @@ def everything(names: Names, what: Key) -> list[str]:
         names.idempotency(what.digest),
         names.role(what.digest),
         names.broker_prefix() + what.digest,
+        names.brought(what.digest),
+        names.heard(what.digest),
         names.invalidations(),
+        names.near(),
     ]
 
 
@@ -72,7 +75,8 @@ def test_no_two_things_share_a_name() -> None:
     names = Names("millpond")
     one, other = key("a.b", tags=("x", "y")), key("a.c", tags=("z",))
     made = sorted([*everything(names, one), *everything(names, other)])
-    assert [name for name, following in pairwise(made) if name == following] == [names.invalidations()]
+    twice = [name for name, following in pairwise(made) if name == following]
+    assert twice == sorted([names.everything(), names.invalidations(), names.near()])
 
 
 def test_all_names_of_a_namespace_lie_in_one_slot() -> None:

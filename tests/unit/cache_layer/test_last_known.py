@@ -14,6 +14,7 @@ from cache_layer import last_known
 from cache_layer.codec import Entry
 from cache_layer.keys import Key
 from cache_layer.last_known import LastKnown
+from cache_layer.outdated import of_tags
 from cache_layer.position import Position
 from tests.support.keys import key
 
@@ -96,7 +97,7 @@ class AgainstADict(RuleBasedStateMachine):
 
     @rule(tags=st.sets(st.sampled_from(["x", "y", "z", "w"])))
     def invalidate(self, tags: set[str]) -> None:
-        self.known.invalidate(iter(tags))
+        self.known.invalidate(of_tags(*tags))
         for name in [name for name in self.model if tags.intersection(KEYS[name].tags)]:
             del self.model[name]
 
@@ -160,7 +161,7 @@ def test_bytes_of_replaced_values_are_free_again(clock: Clock) -> None:
     known = LastKnown(8 * 1024)
     for _ in range(20):
         fill(known, "abcdefgh", 512)
-        known.invalidate(["x"])
+        known.invalidate(of_tags("x"))
         known.clear()
         fill(known, "abcdefgh", 512)
         assert held(known, "abcdefgh") == "abcdefgh"

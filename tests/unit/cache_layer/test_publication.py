@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cache_layer.codec import Entry
 from cache_layer.publication import Changed, Signal, Value, parse
-from tests.support.entries import ENTRIES, encoded
+from tests.support.entries import DIGEST, ENTRIES, encoded
 
 quick = settings(max_examples=80, deadline=None)
 
@@ -17,7 +17,8 @@ quick = settings(max_examples=80, deadline=None)
 @given(ENTRIES)
 def test_a_value_travels_as_its_entry(entry: Entry) -> None:
     """A message that carries an entry is that value."""
-    assert parse(b"V" + encoded(entry)) == Value(entry)
+    assert parse(b"V" + encoded(entry), DIGEST) == Value(entry)
+    assert parse(b"V" + encoded(entry), "0" * 32) is None
 
 
 def test_a_change_carries_nothing() -> None:

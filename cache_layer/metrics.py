@@ -1,0 +1,20 @@
+"""What the cache has done, as plain counts of this process; `/metrics` shows them.
+
+Invariant: counting costs one addition and cannot fail.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Literal
+
+#: How a look-up ended.  near: from this process's own memory; stored: from the store; absent: nothing there; outdated:
+#: by an invalidation of its tags; unreadable: foreign, truncated, older, of another key, or wrongly signed.
+Lookup = Literal["near", "stored", "absent", "outdated", "unreadable"]
+
+lookups: Counter[Lookup] = Counter()
+#: invalidations: sent to the store; queued: kept for later, the store was away; unheard: a process with values of its
+#: own did not say in time that it had heard, and its values were waited out; computed here: by a web process; refused
+#: here: too many at once.
+Event = Literal["invalidations", "queued", "unheard", "computed here", "refused here"]
+events: Counter[Event] = Counter()

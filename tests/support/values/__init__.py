@@ -1,0 +1,1 @@
+"""Resources for the tests of where values are kept; `tests.support.values.resources`."""
