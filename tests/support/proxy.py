@@ -104,8 +104,11 @@ class Proxy:
 
     async def _close(self) -> None:
         self._server.close()
-        for pair in list(self._pairs):
-            await pair.end()
+        await asyncio.sleep(0)  # whom the last turn accepted begins, and so can end what it was given
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in others:  # one that reached the store only now would be left open with the loop
+                task.cancel()
+            await asyncio.wait(others)
         await self._server.wait_closed()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -123,8 +126,8 @@ class Proxy:
                 ]
                 await asyncio.wait(pair.tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._pairs.discard(pair)
             await pair.end()
+            self._pairs.discard(pair)
 
     async def _pump(
         self, direction: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pair: _Pair
@@ -150,8 +153,9 @@ class _Pair:
 
     async def end(self) -> None:
         """May be called twice."""
+        for writer in self.writers:
+            writer.transport.abort()
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        for writer in self.writers:
-            writer.transport.abort()
+        await asyncio.sleep(0)  # the turn in which the transports let their sockets go
