@@ -6,10 +6,7 @@ shared by threads, and used in a forked child, which makes its own connections.
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Sequence
-from importlib.resources import files
 from queue import Empty, LifoQueue
 from typing import Any, TypeVar
 
@@ -18,14 +15,10 @@ from redis import exceptions as redis_errors
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from cache_layer.errors import StoreUnavailable
-from cache_layer.redis import Arg, Breaker
-
-log = logging.getLogger(__name__)
+from cache_layer.breaker import Breaker
+from cache_layer.redis import Arg, scripts
 
 T = TypeVar("T")
-#: What says that the store cannot be reached; any other error is an answer of it.
-_UNAVAILABLE = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError)
 
 
 class _Free(LifoQueue[Any]):
@@ -56,14 +49,11 @@ class BlockingStore:
         )
         self._client: Any = redis.Redis(connection_pool=self._pool)
         self._client.response_callbacks.clear()  # replies as the server sends them
-        self._scripts: dict[str, Any] = {}
+        self._scripts = {name: self._client.register_script(text) for name, text in scripts().items()}
 
     def script(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """Run `lua/<name>.lua`.  Raises StoreUnavailable."""
-        script = self._scripts.get(name)
-        if script is None:
-            text = files("cache_layer").joinpath("lua", f"{name}.lua").read_text()
-            script = self._scripts[name] = self._client.register_script(text)
+        script = self._scripts[name]
         return self._call(lambda: script(keys=keys, args=args))
 
     def transaction(self, *commands: tuple[Arg, ...]) -> list[Any]:
@@ -88,18 +78,6 @@ class BlockingStore:
         self._pool.disconnect()
 
     def _call(self, work: Callable[[], T]) -> T:
-        if self._breaker.open(time.monotonic()):
-            raise StoreUnavailable("the store is away")
-        try:
-            result = work()
-        except redis_errors.MaxConnectionsError as error:  # says nothing of the store
-            raise StoreUnavailable(str(error)) from error
-        except _UNAVAILABLE as error:
-            self._breaker.failed(time.monotonic())
-            raise StoreUnavailable(f"the store did not answer: {type(error).__name__}") from error
-        except redis_errors.RedisError as error:
-            self._breaker.succeeded()
-            log.error("the store refused: %s", error)
-            raise StoreUnavailable(f"the store refused: {error}") from error
-        self._breaker.succeeded()
-        return result
+        self._breaker.check()
+        with self._breaker.judging():
+            return work()

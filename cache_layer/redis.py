@@ -10,18 +10,17 @@ import asyncio
 import logging
 import re
 import secrets
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, TypeVar
 
 import redis.asyncio as aioredis
-from redis import exceptions as redis_errors
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from cache_layer.breaker import Breaker
 from cache_layer.codec import TAG_VERSION
 from cache_layer.errors import StoreUnavailable
 from cache_layer.keys import Names
@@ -32,47 +31,18 @@ log = logging.getLogger(__name__)
 Arg = str | bytes | int | float
 T = TypeVar("T")
 
-#: Failures in a row that open the breaker, and seconds until one call probes again.
-_BREAKER_FAILURES = 3
-_BREAKER_PAUSE = 0.5
 #: Milliseconds a tag version outlives its last use at least.  A lost version invalidates, so a short life is safe.
 TAG_TTL = 7 * 24 * 3_600_000
 #: Milliseconds a store remembers whose data it has without any new connection.
 _RUN_TTL = 30 * 24 * 3_600_000
 _RUN = re.compile(rb"run_id:([0-9a-f]+)")
-#: What says that the store cannot be reached; any other error is an answer of it.
-_UNAVAILABLE = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError, asyncio.TimeoutError)
 
 
 @cache
-def _scripts() -> dict[str, str]:
+def scripts() -> dict[str, str]:
     """Name -> text of `lua/*.lua`."""
     found = files("cache_layer").joinpath("lua").iterdir()
     return {script.name.removesuffix(".lua"): script.read_text() for script in found}
-
-
-class Breaker:
-    """Answers at once while the store is known to be away.  `now` is any monotonic clock, in seconds."""
-
-    def __init__(self) -> None:
-        self._failures = 0
-        self._closed_again_at = 0.0
-
-    def open(self, now: float) -> bool:
-        """Whether to refuse.  After the pause one caller is let through to probe; the others wait another pause."""
-        if self._failures < _BREAKER_FAILURES:
-            return False
-        if now < self._closed_again_at:
-            return True
-        self._closed_again_at = now + _BREAKER_PAUSE
-        return False
-
-    def succeeded(self) -> None:
-        self._failures = 0
-
-    def failed(self, now: float) -> None:
-        self._failures += 1
-        self._closed_again_at = now + _BREAKER_PAUSE
 
 
 class Store:
@@ -83,13 +53,12 @@ class Store:
         self.names = Names(namespace)
         self._deadline = deadline
         self._connections = connections
-        #: Waited for before the pool, which would say that all are in use as it says that the store is away.
+        #: As many as the pool has: who waits for a connection says nothing of the store.
         self._free = asyncio.Semaphore(connections)
         self._breaker = Breaker()
-        self._pool = aioredis.BlockingConnectionPool.from_url(
+        self._pool = aioredis.ConnectionPool.from_url(
             url,
             max_connections=connections,
-            timeout=deadline / 2,
             socket_timeout=deadline,
             socket_connect_timeout=deadline / 2,
             # A write whose reply was lost may have happened: redis-py's own retries would do it twice.
@@ -100,7 +69,7 @@ class Store:
         self._client: Any = aioredis.Redis(connection_pool=self._pool)
         self._client.response_callbacks.clear()  # replies as the server sends them
         # All read now: an upgrade under a running process must not mix versions.
-        self._scripts = {name: self._client.register_script(text) for name, text in _scripts().items()}
+        self._scripts = {name: self._client.register_script(text) for name, text in scripts().items()}
         self._calls: set[asyncio.Task[Any]] = set()
 
     async def script(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> Any:
@@ -146,16 +115,15 @@ class Store:
             return
         keys = [self.names.run(), self.names.everything()]
         args = [run[1], secrets.token_bytes(TAG_VERSION), TAG_TTL, _RUN_TTL]
-        await connection.send_command("EVAL", _scripts()["introduce"], len(keys), *keys, *args)
+        await connection.send_command("EVAL", scripts()["introduce"], len(keys), *keys, *args)
         await connection.read_response()
 
     async def _call(self, work: Callable[[], Awaitable[T]]) -> T:
-        if self._breaker.open(time.monotonic()):
-            raise StoreUnavailable("the store is away")
+        self._breaker.check()
         return await self._guarded(work)
 
     async def _guarded(self, work: Callable[[], Awaitable[T]]) -> T:
-        task = asyncio.get_running_loop().create_task(self._bounded(work))
+        task = asyncio.create_task(self._bounded(work))
         self._calls.add(task)
         task.add_done_callback(self._forget)
         return await asyncio.shield(task)
@@ -165,22 +133,10 @@ class Store:
         if not task.cancelled():
             task.exception()  # read, so that an abandoned call is no warning
 
-    def _bounded(self, work: Callable[[], Awaitable[T]]) -> Coroutine[Any, Any, T]:
-        async def run() -> T:
-            try:
-                async with asyncio.timeout(self._deadline):
-                    result = await self._connected(work)
-            except _UNAVAILABLE as error:
-                self._breaker.failed(time.monotonic())
-                raise StoreUnavailable(f"the store did not answer: {type(error).__name__}") from error
-            except redis_errors.RedisError as error:
-                self._breaker.succeeded()
-                log.error("the store refused: %s", error)
-                raise StoreUnavailable(f"the store refused: {error}") from error
-            self._breaker.succeeded()
-            return result
-
-        return run()
+    async def _bounded(self, work: Callable[[], Awaitable[T]]) -> T:
+        with self._breaker.judging():
+            async with asyncio.timeout(self._deadline):
+                return await self._connected(work)
 
     async def _connected(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do it once a connection is free.  Raises StoreUnavailable, and tells the breaker nothing, if none is."""

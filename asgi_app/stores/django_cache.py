@@ -21,8 +21,8 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.db import close_old_connections
 
 from asgi_app.stores.raw import TooLarge
+from cache_layer.breaker import Breaker
 from cache_layer.errors import StoreUnavailable
-from cache_layer.redis import Breaker
 
 log = logging.getLogger(__name__)
 

@@ -14,11 +14,12 @@ from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from asgi_app.stores.brief import briefly
 from asgi_app.stores.django_cache import DjangoCache
 from asgi_app.stores.rotating import Hearing
-from asgi_app.stores.versioned import Versioned, Versions
+from asgi_app.stores.versioned import Versioned
 from cache_layer.cache import Cache, Committed, Found
 from cache_layer.errors import StoreUnavailable
 from cache_layer.feed import Feed
@@ -63,32 +64,10 @@ class OwnCache(Cache):
         fetched = await self._fetch(key)
         return fetched if fetched.entry is not None else replace(found, failure=fetched.failure, nonce=fetched.nonce)
 
-    async def commit(
-        self,
-        key: Key,
-        payload: bytes,
-        *,
-        holder: str,
-        tag_versions: Versions,
-        compute_seconds: float,
-        computed_at: float,
-        luck: float,
-        job_id: str | None = None,
-        fence: int | None = None,
-        asker: str | None = None,
-    ) -> Committed:
-        committed = await super().commit(
-            replace(key, policy=briefly(key.policy, self._life)),
-            payload,
-            holder=holder,
-            tag_versions=tag_versions,
-            compute_seconds=compute_seconds,
-            computed_at=computed_at,
-            luck=luck,
-            job_id=job_id,
-            fence=fence,
-            asker=asker,
-        )
+    async def commit(self, key: Key, payload: bytes, **how: Any) -> Committed:
+        """As `Cache.commit`; what lies in the data store is there to be fetched, and no longer."""
+        brief = replace(key, policy=briefly(key.policy, self._life))
+        committed = await super().commit(brief, payload, **how)
         if committed.what == "stored" and self._kept.keeps:
             with suppress(StoreUnavailable):  # then the copies are as old as their freshness allows
                 await self.store.command("PUBLISH", self._stored, key.digest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cache_layer.redis import Breaker
+from cache_layer.breaker import Breaker
 
 
 def broken(at: float) -> Breaker:
