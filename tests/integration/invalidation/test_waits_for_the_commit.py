@@ -3,47 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from django.contrib.auth.models import Group
 from django.db import connection, transaction
 
-from asgi_app import invalidate, invalidate_all, invalidate_value, invalidation
+from asgi_app import invalidate, invalidate_all, invalidate_value
 from asgi_app.errors import BadParameters, UnknownResource
-from asgi_app.invalidating.statements import Tables
 from asgi_app.invalidation import invalidate_after_commit
 from asgi_app.registry import Principal, registry
 from cache_layer.outdated import EVERYTHING, Outdated, of_keys, of_tags
-from tests.support.store import StoreServer
-from tests.support.told import Told, end_portal, rolled_back
+from tests.support.told import Told, rolled_back
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("portal", "declarations")]
 
 ECHO = "test.echo"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def portal(store_server: StoreServer) -> Iterator[None]:
-    """This module's code is synchronous; it finds no loop of another module, which knew no store, and leaves none."""
-    end_portal()
-    yield
-    end_portal()
-
-
-@pytest.fixture(autouse=True)
-def declarations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No model is watched but by the test itself."""
-    monkeypatch.setattr(invalidation, "_tables", Tables())
-
-
-@pytest.fixture
-def told(store_server: StoreServer) -> Iterator[Told]:
-    """What reached the store since the test began."""
-    heard = Told(store_server.url)
-    yield heard
-    heard.close()
 
 
 def test_without_a_transaction_it_is_at_once(told: Told) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
-from uuid import uuid4
 
 import httpx
 import msgspec
@@ -15,35 +12,9 @@ from django.http import HttpRequest, HttpResponse
 from asgi_app import ainvalidate, wiring
 from asgi_app.env import env
 from asgi_app.wiring import Node
-from tests.support.paged import a_node, browser, runs, shown, urls
-from tests.support.store import StoreServer
+from tests.support.paged import runs, shown
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def urls_of_its_own(settings: Any) -> None:
-    settings.ROOT_URLCONF = urls()
-    settings.ALLOWED_HOSTS = ["*"]
-
-
-@pytest.fixture
-async def node(store_server: StoreServer) -> AsyncIterator[Node]:
-    """The page cache of this process."""
-    async with a_node() as started:
-        yield started
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
-    """A browser nobody is logged in at."""
-    async with browser() as made:
-        yield made
-
-
-@pytest.fixture
-def name() -> str:
-    return uuid4().hex
 
 
 @pytest.mark.parametrize("own", [None, '"mine"', 'W/"mine"'])

@@ -18,20 +18,11 @@ from asgi_app import invalidation
 from asgi_app.invalidating.statements import Tables
 from asgi_app.invalidation import invalidate_on
 from asgi_app.models import ApiToken, Outbox
-from tests.support.store import StoreServer
-from tests.support.told import Told, end_portal, rolled_back
+from tests.support.told import Told, rolled_back
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("portal", "declarations")]
 
 SIGNALS = (pre_save, post_save, pre_delete, m2m_changed)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def portal(store_server: StoreServer) -> Iterator[None]:
-    """This module's code is synchronous; it finds no loop of another module, which knew no store, and leaves none."""
-    end_portal()
-    yield
-    end_portal()
 
 
 @pytest.fixture(autouse=True)
@@ -44,14 +35,6 @@ def declarations(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for signal in SIGNALS:
         signal.sender_receivers_cache.clear()
-
-
-@pytest.fixture
-def told(store_server: StoreServer) -> Iterator[Told]:
-    """What reached the store since the test began."""
-    heard = Told(store_server.url)
-    yield heard
-    heard.close()
 
 
 def sql(statement: str, *params: Any) -> None:

@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import pytest
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 
-from asgi_app.wiring import Node
-from tests.support.paged import TOKEN, a_node, a_user, browser, gone_reader, runs, shown, urls
-from tests.support.store import StoreServer
+from tests.support.paged import TOKEN, a_user, browser, gone_reader, runs, shown
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def urls_of_its_own(settings: Any) -> None:
-    settings.ROOT_URLCONF = urls()
-    settings.ALLOWED_HOSTS = ["*"]
-
-
-@pytest.fixture(autouse=True)
-async def node(store_server: StoreServer) -> AsyncIterator[Node]:
-    """The page cache of this process."""
-    async with a_node() as started:
-        yield started
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
-    """A browser nobody is logged in at."""
-    async with browser() as made:
-        yield made
-
-
-@pytest.fixture
-def name() -> str:
-    return uuid4().hex
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("node")]
 
 
 async def test_a_page_is_made_once(client: httpx.AsyncClient, name: str) -> None:

@@ -5,28 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 import redis
 
 from asgi_app.cache_backend import MillpondCache
-from tests.support.django_cache import MakeCache, caches, raw_name, until
+from tests.support.django_cache import MakeCache, raw_name, until
 from tests.support.store import StoreServer
 
 WEEK = 7 * 86_400_000
-
-
-@pytest.fixture
-def make(store_server: StoreServer, namespace: str) -> Iterator[MakeCache]:
-    yield from caches(store_server, namespace)
-
-
-@pytest.fixture
-def client(store_server: StoreServer) -> Iterator[redis.Redis]:
-    made = redis.Redis.from_url(store_server.url, protocol=2)
-    yield made
-    made.close()
 
 
 def generation(make: MakeCache) -> str:

@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
 
 from asgi_app.cache_backend import MillpondCache, stats
-from tests.support.django_cache import MakeCache, caches, raw_name
-from tests.support.store import StoreServer
+from tests.support.django_cache import MakeCache, raw_name
 
 SERIALIZERS: dict[str, dict[str, Any]] = {
     "json": {},
     "msgpack": {"serializer": "msgpack"},
     "pickle": {"serializer": "pickle", "allow_pickle": True},
 }
-
-
-@pytest.fixture
-def make(store_server: StoreServer, namespace: str) -> Iterator[MakeCache]:
-    yield from caches(store_server, namespace)
-
-
-@pytest.fixture
-def client(store_server: StoreServer) -> Iterator[redis.Redis]:
-    made = redis.Redis.from_url(store_server.url, protocol=2)
-    yield made
-    made.close()
 
 
 class Bomb:

@@ -17,15 +17,10 @@ import redis
 
 from asgi_app.cache_backend import stats
 from cache_layer.kv import Space
-from tests.support.django_cache import MakeCache, caches, until
+from tests.support.django_cache import MakeCache, until
 from tests.support.store import StoreServer
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def make(store_server: StoreServer, namespace: str) -> Iterator[MakeCache]:
-    yield from caches(store_server, namespace)
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

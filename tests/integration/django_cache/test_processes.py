@@ -7,11 +7,9 @@ import gc
 import os
 import subprocess
 import sys
-import tempfile
 import textwrap
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,26 +18,10 @@ import redis
 from asgi_app.cache_backend import MillpondCache
 from asgi_app.cache_backend.connections import connections
 from cache_layer.errors import StoreUnavailable
-from tests.support.django_cache import MakeCache, caches, until
+from tests.support.django_cache import MakeCache, until
 from tests.support.store import StoreServer
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def make(store_server: StoreServer, namespace: str) -> Iterator[MakeCache]:
-    yield from caches(store_server, namespace)
-
-
-@pytest.fixture
-def own_server() -> Iterator[StoreServer]:
-    """A store that may be frozen and killed."""
-    with tempfile.TemporaryDirectory(prefix="mpstore-") as folder:
-        server = StoreServer(Path(folder) / "store.sock")
-        server.start()
-        yield server
-        connections().close()
-        server.stop()
+ROOT = Path(__file__).parents[3]
 
 
 def test_connections_end_with_their_loop(make: MakeCache, store_server: StoreServer) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,16 +22,6 @@ from tests.support.store import StoreServer
 
 NAME, OTHER, END = f"{PREFIX}name", f"{PREFIX}other", f"{PREFIX}end"
 CERTIFICATE = Path(proxy.__file__).with_suffix(".pem")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[StoreServer]:
-    """A store that may be flushed and filled."""
-    with tempfile.TemporaryDirectory() as home:
-        made = StoreServer(Path(home, "near.sock"))
-        made.start()
-        yield made
-        made.stop()
 
 
 @pytest.fixture

@@ -11,29 +11,14 @@ import pytest
 from django.contrib.auth.models import Group
 from django.db import connection, connections, transaction
 
-from asgi_app import invalidate, invalidate_all, invalidate_value, invalidation, read, resource
+from asgi_app import invalidate, invalidate_all, invalidate_value, read, resource
 from asgi_app.errors import ComputationFailed, ComputationTimeout, NotJson
-from asgi_app.invalidating.statements import Tables
 from asgi_app.invalidation import dirty
 from asgi_app.registry import Registry, registry
 from tests.support.store import StoreServer
-from tests.support.told import end_portal, rolled_back
+from tests.support.told import rolled_back
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def portal(store_server: StoreServer) -> Iterator[None]:
-    """This module's code is synchronous; it finds no loop of another module, which knew no store, and leaves none."""
-    end_portal()
-    yield
-    end_portal()
-
-
-@pytest.fixture(autouse=True)
-def declarations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No model is watched but by the test itself."""
-    monkeypatch.setattr(invalidation, "_tables", Tables())
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("portal", "declarations")]
 
 
 @pytest.fixture(autouse=True)

@@ -66,7 +66,7 @@ def test_a_child_starts_afresh_and_the_parent_goes_on(store_server: StoreServer,
     """Also when a thread held the tier's lock at the fork, and after the child ended its inherited descriptors."""
     name = f"c:{{{namespace}}}:name"
     command = [sys.executable, "-c", _SCRIPT, store_server.url, name]
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=50)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "done\n"

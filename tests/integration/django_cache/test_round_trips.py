@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from asgi_app.cache_backend import MillpondCache
-from tests.support.django_cache import MakeCache, caches, until
+from tests.support.django_cache import MakeCache, until
 from tests.support.store import StoreServer
 
 
@@ -78,11 +78,6 @@ class Wire:
                 target.sendall(data)
         with suppress(OSError):
             target.shutdown(socket.SHUT_RDWR)
-
-
-@pytest.fixture
-def make(store_server: StoreServer, namespace: str) -> Iterator[MakeCache]:
-    yield from caches(store_server, namespace)
 
 
 @pytest.fixture

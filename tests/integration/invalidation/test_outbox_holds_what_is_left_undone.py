@@ -12,40 +12,16 @@ import pytest
 from django.contrib.auth.models import Group
 from django.db import DatabaseError, connection, transaction
 
-from asgi_app import ainvalidate, invalidate, invalidation, wiring
+from asgi_app import ainvalidate, invalidate, wiring
 from asgi_app.invalidating import outbox
-from asgi_app.invalidating.statements import Tables
 from asgi_app.models import Outbox
 from cache_layer.errors import StoreUnavailable
 from cache_layer.outdated import EVERYTHING, Outdated, of_tags
 from tasks.relay import BATCH, relay
 from tests.support.store import StoreServer
-from tests.support.told import Told, end_portal, rolled_back
+from tests.support.told import Told, rolled_back
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def portal(store_server: StoreServer) -> Iterator[None]:
-    """This module's code is synchronous; it finds no loop of another module, which knew no store, and leaves none."""
-    end_portal()
-    yield
-    end_portal()
-
-
-@pytest.fixture(autouse=True)
-def declarations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No model is watched but by the test itself."""
-    monkeypatch.setattr(invalidation, "_tables", Tables())
-
-
-@pytest.fixture
-def told(store_server: StoreServer) -> Iterator[Told]:
-    """What reached the store since the test began."""
-    Outbox.objects.all().delete()
-    heard = Told(store_server.url)
-    yield heard
-    heard.close()
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("portal", "declarations")]
 
 
 def held() -> list[Outdated]:

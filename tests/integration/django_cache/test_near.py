@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
 
 from asgi_app.cache_backend import MillpondCache
-from asgi_app.cache_backend.connections import connections
 from cache_layer.errors import StoreUnavailable
 from cache_layer.near import Near
-from tests.support.django_cache import MakeCache, caches, raw_name, until
+from tests.support.django_cache import MakeCache, raw_name, until
 from tests.support.store import StoreServer
-
-
-@pytest.fixture
-def make(store_server: StoreServer, namespace: str) -> Iterator[MakeCache]:
-    yield from caches(store_server, namespace)
-
-
-@pytest.fixture
-def client(store_server: StoreServer) -> Iterator[redis.Redis]:
-    made = redis.Redis.from_url(store_server.url, protocol=2)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def own_server() -> Iterator[StoreServer]:
-    """A store that may be frozen."""
-    with tempfile.TemporaryDirectory(prefix="mpstore-") as folder:
-        server = StoreServer(Path(folder) / "store.sock")
-        server.start()
-        yield server
-        connections().close()
-        server.stop()
 
 
 def copied(cache: MillpondCache, *keys: str) -> None:

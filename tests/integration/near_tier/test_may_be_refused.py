@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis
@@ -16,16 +14,6 @@ from tests.support.near import BUDGET, PREFIX, copied, read, until
 from tests.support.store import StoreServer
 
 NAME = f"{PREFIX}name"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[StoreServer]:
-    """A store whose users the tests may make."""
-    with tempfile.TemporaryDirectory() as home:
-        made = StoreServer(Path(home, "near.sock"))
-        made.start()
-        yield made
-        made.stop()
 
 
 @pytest.fixture
