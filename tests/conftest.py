@@ -44,6 +44,7 @@ def store_server() -> Iterator[StoreServer]:
     """A Valkey or Redis of this test run, on a unix socket."""
     server = StoreServer(_HOME / "store.sock")
     server.start()
+    end_portal()  # of synchronous code that ran without a store: its breaker would say a while yet that there is none
     yield server
     end_portal()  # of synchronous code: else it looks for the store to the end of the process
     logging.disable()  # and what a test left behind, in other threads, need not complain that the store is gone
