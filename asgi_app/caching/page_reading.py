@@ -5,15 +5,13 @@ Invariant: whoever cannot be given a page from the cache gets the response of a 
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from asgiref.sync import sync_to_async
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.cache import get_conditional_response, patch_cache_control, patch_vary_headers
 from django.utils.encoding import escape_uri_path
@@ -38,6 +36,7 @@ from asgi_app.errors import (
 from asgi_app.http_caching import NotModified, age, cache_control, cache_status, demand
 from asgi_app.inline import Inline
 from asgi_app.invalidation import invalidate_after_commit
+from asgi_app.problems import problem
 from asgi_app.reading import Reading
 from asgi_app.registry import Principal
 from asgi_app.submitting import Question
@@ -128,7 +127,7 @@ class Pages:
         try:
             reading = await self._ask(question, visit, demanded)
         except NotCached as refusal:
-            return _problem(refusal)
+            return problem(refusal)
         except (Unavailable, TooManyRequests) as refusal:
             return await self._without_cache(visit, run, refusal)
         if reading.error is not None and "unkept" in reading.error:
@@ -224,11 +223,11 @@ class Pages:
         if own is not None:
             return own
         if isinstance(refusal, Unavailable) and not is_store_away(refusal):
-            return _problem(refusal)
+            return problem(refusal)
         try:
             slot = bypass()
         except Unavailable as full:
-            return _problem(full)
+            return problem(full)
         with slot:
             return await self._aside(visit.request, run, "store-away" if is_store_away(refusal) else "quota")
 
@@ -251,11 +250,3 @@ def _asker(owner: tuple[str, ...]) -> Principal:
     # What somebody says to be has a new quota each time they invent something else.
     name = f"page:{digest(*owner[:3])}" if owner[:1] == ("user",) else "page:public"
     return Principal(user_id=name, username="", scopes=frozenset(), is_anonymous=False, permissions=frozenset())
-
-
-def _problem(error: MillpondError) -> HttpResponse:
-    response = HttpResponse(json.dumps(error.problem()), status=error.status, content_type="application/problem+json")
-    response["Cache-Control"] = "no-store"
-    if error.retry_after is not None:
-        response["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    return response

@@ -79,9 +79,10 @@ def cached_query(
     asked = _Asked.of(queryset, _policy(fresh, stale), tags, name, time_limit)
     if asked is None:
         return []
-    if asked.is_dirty():
+    inside, changed = asked.transaction()
+    if changed:
         return list(queryset.all())
-    demand = _ONLY_CACHED if is_open(connections[asked.alias]) else ANYTHING
+    demand = _ONLY_CACHED if inside else ANYTHING
     try:
         reading = wiring.call(lambda node: asked.answer(node, demand), time_limit + 2 * _PATIENCE)
     except NotCached:
@@ -185,10 +186,8 @@ class _Asked:
 
     def transaction(self) -> tuple[bool, bool]:
         """Whether this thread is in a transaction of the database, and whether that has changed what is read."""
-        return is_open(connections[self.alias]), self.is_dirty()
-
-    def is_dirty(self) -> bool:
-        return dirty(self.key.name, self.key.digest, self.key.tags, using=self.alias)
+        changed = dirty(self.key.name, self.key.digest, self.key.tags, using=self.alias)
+        return is_open(connections[self.alias]), changed
 
     async def answer(self, node: wiring.Node, demand: Demand) -> Reading:
         """Ask the cache.  Raises NotCached, Unavailable."""

@@ -10,7 +10,7 @@ from django.views import defaults
 from django.views.csrf import csrf_failure as django_csrf_failure
 
 from asgi_app.errors import BadRequest, Denied, MillpondError, NotFound
-from asgi_app.views.http import problem
+from asgi_app.problems import problem
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any
@@ -30,6 +29,7 @@ from asgi_app.errors import (
     Unauthenticated,
     store_away,
 )
+from asgi_app.problems import problem
 from asgi_app.registry import Principal
 from cache_layer.errors import StoreUnavailable
 
@@ -74,23 +74,6 @@ def reply(data: Any, status: int = 200, **headers: str) -> HttpResponse:
     response["Cache-Control"] = "no-store"
     for name, value in headers.items():
         response[name.replace("_", "-")] = value
-    return response
-
-
-def problem(error: MillpondError) -> HttpResponse:
-    """The answer for an error (RFC 9457)."""
-    return problem_answer(error.problem())
-
-
-def problem_answer(body: dict[str, Any]) -> HttpResponse:
-    """The answer for a problem as it was remembered."""
-    response = HttpResponse(json.dumps(body), status=body["status"], content_type="application/problem+json")
-    response["Cache-Control"] = "no-store"
-    wait = body.get("retry_after")
-    if wait is not None or body["status"] in (429, 503):
-        response["Retry-After"] = str(max(1, math.ceil(wait or 1)))
-    if body["status"] == 401:
-        response["WWW-Authenticate"] = "Bearer"
     return response
 
 

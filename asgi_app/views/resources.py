@@ -18,9 +18,10 @@ from asgi_app import access, jobs, wiring
 from asgi_app.env import env
 from asgi_app.errors import MillpondError, Unavailable, store_away
 from asgi_app.http_caching import NotModified, Scope, age, cache_control, cache_status, demand
+from asgi_app.problems import problem, problem_answer
 from asgi_app.reading import Reading
 from asgi_app.registry import Principal, Resource, registry
-from asgi_app.views.http import api, problem, problem_answer, reply, visible_rule
+from asgi_app.views.http import api, reply, visible_rule
 from asgi_app.views.preferences import Preferences, preferences
 from cache_layer.position import Position
 
