@@ -11,11 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
 
 from cache_layer import metrics
+from cache_layer.background import Background
 from cache_layer.codec import TAG_VERSION, TIMES
 from cache_layer.errors import StoreUnavailable
 from cache_layer.feed import Feed
@@ -45,8 +44,8 @@ class Invalidator:
         self._sending: asyncio.Task[None] | None = None
         #: What waits to hear from others: number of the invalidation -> (still to answer, told when none is).
         self._unheard: dict[str, tuple[int, asyncio.Event]] = {}
-        #: Answers to others, and invalidations whose callers may have gone.
-        self._tasks: set[asyncio.Task[None]] = set()
+        #: Answers to others, invalidations whose callers may have gone, and the sending of what is kept.
+        self._background = Background()
         self._settling: SingleFlight[None] = SingleFlight()
 
     def start(self) -> None:
@@ -59,8 +58,7 @@ class Invalidator:
 
     async def stop(self) -> None:
         """End what runs behind; may be called twice."""
-        await _end(*self._tasks)  # what is not sent is kept, and may begin to send
-        await _end(*([self._sending] if self._sending is not None else []))
+        await self._background.close()
         await self._settling.close()
         if self._kept:
             log.error("invalidations were never sent, the store was away: %s", self._kept.to_json().decode())
@@ -76,24 +74,12 @@ class Invalidator:
         Safe to repeat.  Raises StoreUnavailable; then it is kept, and sent before this process reads the store again.
         """
         if outdated:
-            await asyncio.shield(self._start(self._send_or_keep(outdated)))
+            await asyncio.shield(self._background.start(self._send_or_keep(outdated)))
 
     @property
     def hears(self) -> bool:
         """Whether others' invalidations wait for this process: else it must not serve values of its own."""
         return self._feed is None or self._feed.confirmed(self._names.near())
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Do it even if the caller is cancelled."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # read: a caller that has gone is no warning
 
     async def _send_or_keep(self, outdated: Outdated) -> None:
         self._forget_here(outdated)
@@ -103,7 +89,7 @@ class Invalidator:
             metrics.events["queued"] += 1
             self._kept |= outdated
             if self._sending is None:
-                self._sending = asyncio.get_running_loop().create_task(self._keep_sending(), name="invalidations")
+                self._sending = self._background.start(self._keep_sending())
             raise
         finally:
             self._forget_here(outdated)  # what was read while it was on its way
@@ -187,7 +173,7 @@ class Invalidator:
             log.warning("foreign bytes on the channel of invalidations")
             return
         self._forget_here(outdated)
-        self._start(self._answer(who.decode(errors="replace"), number))
+        self._background.start(self._answer(who.decode(errors="replace"), number))
 
     async def _answer(self, who: str, number: bytes) -> None:
         with suppress(StoreUnavailable):
@@ -201,9 +187,3 @@ class Invalidator:
             self._near.clear()
         self._near.forget(*(names.tag(tag) for tag in outdated.tags))
         self._near.forget(*(name for single in outdated.keys for name in names.single(*single)[:2]))
-
-
-async def _end(*tasks: asyncio.Task[None]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -20,6 +20,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from cache_layer.background import Background
 from cache_layer.breaker import Breaker
 from cache_layer.codec import TAG_VERSION
 from cache_layer.errors import StoreUnavailable
@@ -48,7 +49,8 @@ def scripts() -> dict[str, str]:
 class Store:
     """One deployment's part of one Redis or Valkey server (>= 6.2), for one event loop."""
 
-    def __init__(self, url: str, namespace: str, *, deadline: float = 0.8, connections: int = 64) -> None:
+    def __init__(self, url: str, namespace: str = "", *, deadline: float = 0.8, connections: int = 64) -> None:
+        """Without `namespace`: for who has no part of a deployment there, but keys of their own."""
         self.url = url
         self.names = Names(namespace)
         self._deadline = deadline
@@ -64,13 +66,13 @@ class Store:
             # A write whose reply was lost may have happened: redis-py's own retries would do it twice.
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
-            redis_connect_func=self._introduce,
+            redis_connect_func=self._introduce if namespace else None,
         )
         self._client: Any = aioredis.Redis(connection_pool=self._pool)
         self._client.response_callbacks.clear()  # replies as the server sends them
         # All read now: an upgrade under a running process must not mix versions.
         self._scripts = {name: self._client.register_script(text) for name, text in scripts().items()}
-        self._calls: set[asyncio.Task[Any]] = set()
+        self._calls = Background()
 
     async def script(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """Run `lua/<name>.lua`.  Raises StoreUnavailable."""
@@ -99,9 +101,7 @@ class Store:
 
     async def close(self) -> None:
         """Close all connections; may be called twice."""
-        for task in list(self._calls):
-            task.cancel()
-        await asyncio.gather(*self._calls, return_exceptions=True)
+        await self._calls.close()
         await self._client.aclose()
         await self._pool.disconnect()
 
@@ -123,15 +123,7 @@ class Store:
         return await self._guarded(work)
 
     async def _guarded(self, work: Callable[[], Awaitable[T]]) -> T:
-        task = asyncio.create_task(self._bounded(work))
-        self._calls.add(task)
-        task.add_done_callback(self._forget)
-        return await asyncio.shield(task)
-
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._calls.discard(task)
-        if not task.cancelled():
-            task.exception()  # read, so that an abandoned call is no warning
+        return await asyncio.shield(self._calls.start(self._bounded(work)))
 
     async def _bounded(self, work: Callable[[], Awaitable[T]]) -> T:
         with self._breaker.judging():

@@ -33,7 +33,7 @@ class _Loop:
 
     async def open(self, where: Where) -> Side:
         url, deadline = where
-        store = Store(url, "", deadline=deadline)
+        store = Store(url, deadline=deadline)
         self.sides[where] = side = Side(carrier=store, flights=LoopFlights())
         keeper = self._keepers[where] = self._until_the_loop_ends(where, store)
         await anext(keeper)

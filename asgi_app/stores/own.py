@@ -9,7 +9,6 @@ that is not sure to hear of invalidations takes nothing from its own cache.
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import replace
@@ -20,6 +19,7 @@ from asgi_app.stores.brief import briefly
 from asgi_app.stores.django_cache import DjangoCache
 from asgi_app.stores.rotating import Hearing
 from asgi_app.stores.versioned import Versioned
+from cache_layer.background import Background
 from cache_layer.cache import Cache, Committed, Found
 from cache_layer.errors import StoreUnavailable
 from cache_layer.feed import Feed
@@ -48,7 +48,7 @@ class OwnCache(Cache):
         #: Where every value that was stored is named, for those who have a copy of the one before.
         self._stored = f"{store.names.near()}:stored"
         self._copies: OrderedDict[str, Key] = OrderedDict()
-        self._fetching: set[asyncio.Task[None]] = set()
+        self._fetching = Background()
         if kept.keeps:
             feed.attach(self._stored, self._renew)
             feed.on_gap.append(partial(self._drop, EVERYTHING))
@@ -90,9 +90,7 @@ class OwnCache(Cache):
     def _renew(self, message: bytes) -> None:
         key = self._copies.get(message.decode("latin-1"))
         if key is not None:
-            task = asyncio.get_running_loop().create_task(self._fetch_again(key))
-            self._fetching.add(task)
-            task.add_done_callback(self._fetching.discard)
+            self._fetching.start(self._fetch_again(key))
 
     async def _fetch_again(self, key: Key) -> None:
         with suppress(StoreUnavailable):
@@ -104,6 +102,5 @@ class OwnCache(Cache):
 
     def close(self) -> None:
         """End what runs behind; may be called twice."""
-        for task in self._fetching:
-            task.cancel()
+        self._fetching.cancel()
         self._kept.close()

@@ -36,6 +36,15 @@ def test_clearing_touches_its_own_only(
     assert client.get(f"foreign:{namespace}") == b"kept"
 
 
+def test_a_store_of_its_own_holds_nothing_else(own_server: StoreServer) -> None:
+    """Only what was stored and its generation, whichever face was asked: no deployment lives there."""
+    cache = MillpondCache(own_server.url, {})
+    cache.set("key", "value")
+    assert asyncio.run(cache.aget("key")) == "value"
+    with redis.Redis.from_url(own_server.url) as client:
+        assert sorted(client.keys()) == sorted([raw_name(cache, "key").encode(), cache._space.generation.encode()])
+
+
 def test_clearing_takes_one_command(make: MakeCache, client: redis.Redis) -> None:
     """With three values and with three thousand: what the store does is the same."""
     cache = make()
