@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +16,15 @@ from typing import Any
 import msgspec
 import pytest
 from django.conf import settings as django_settings
+from django.core.cache.backends.filebased import FileBasedCache
+from django.core.files import locks
 from django.db import connections
 
 from asgi_app import stores
 from asgi_app.env import Env, env
 from asgi_app.environment import addresses
 from asgi_app.running import doctor
+from asgi_app.stores.raw import add, read
 from cache_layer.cache import Begun, Committed
 from cache_layer.errors import StoreUnavailable
 from cache_layer.feed import Feed
@@ -426,6 +431,36 @@ async def test_an_invalidation_without_the_data_store_is_an_error_and_outdates_a
     finally:
         store_server.thaw()
     await eventually(lambda: not web.cache.invalidator.kept, "it is told later", within=30)
+
+
+def test_of_many_who_add_to_files_at_once_one_does(tmp_path: Path) -> None:
+    """Django's own back end looks and writes in two steps, between which others come."""
+    names, barrier = [f"name-{number}" for number in range(50)], threading.Barrier(8)
+
+    def added(number: int) -> list[str]:
+        cache = FileBasedCache(str(tmp_path / "values"), {})
+        won = []
+        for name in names:
+            barrier.wait(30)
+            if add(cache, name, b"%d" % number, 60):
+                won.append(name)
+        return won
+
+    with ThreadPoolExecutor(8) as threads:
+        winners = [name for won in threads.map(added, range(8)) for name in won]
+    assert sorted(winners) == sorted(names)
+
+
+def test_nobody_waits_long_for_another_who_adds_to_files(tmp_path: Path) -> None:
+    """A process that is stopped while it adds makes the cache unavailable to those who add, and no more."""
+    cache = FileBasedCache(str(tmp_path / "values"), {})
+    assert add(cache, "first", b"1", 60)
+    with open(tmp_path / "values" / "millpond.lock", "wb") as held:
+        assert locks.lock(held, locks.LOCK_EX)
+        with pytest.raises(OSError, match="another process"):
+            add(cache, "second", b"2", 60)
+        assert read(cache, ["first", "second"]) == {"first": b"1"}
+    assert add(cache, "second", b"2", 60)
 
 
 @only("kind", ["file"], indirect=True)
