@@ -46,6 +46,11 @@ def transaction(client: redis.Redis) -> None:
         pipe.execute()
 
 
+def expiry(client: redis.Redis) -> None:
+    client.pexpire(NAME, 1)
+    until(lambda: not client.exists(NAME), "it has expired")
+
+
 CHANGES: dict[str, Callable[[redis.Redis], object]] = {
     "set": lambda client: client.set(NAME, "new", px=60_000),
     "set to the same": lambda client: client.set(NAME, "old", px=60_000),
@@ -57,7 +62,7 @@ CHANGES: dict[str, Callable[[redis.Redis], object]] = {
     "copy onto": lambda client: (client.set(OTHER, "new", px=60_000), client.copy(OTHER, NAME, replace=True)),
     "script": lambda client: client.eval("redis.call('SET', KEYS[1], 'new', 'PX', 60000)", 1, NAME),
     "transaction": transaction,
-    "expiry": lambda client: client.pexpire(NAME, 1),
+    "expiry": expiry,
     "move": lambda client: client.move(NAME, 5),
     "flush": lambda client: client.flushdb(),
     "flush of everything": lambda client: client.flushall(),
