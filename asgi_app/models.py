@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
+from typing import Any
 from uuid import uuid4
 
 from django.conf import settings
@@ -42,3 +45,107 @@ class Outbox(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} of {self.created_at}"
+
+
+class Job(models.Model):
+    """One run of an action: its record, and (while `rung_at` is empty) the entry of the outbox that says it is to run.
+
+    It is written in the transaction of whoever asks for it.  All its times are by the clock of the database.  What may
+    become of it says `tasks/LIFECYCLE.md`; only `asgi_app/ledger.py` writes it.
+    """
+
+    #: UUIDv7: their order is that of creation.
+    id = models.UUIDField(primary_key=True, editable=False)
+    name = models.CharField(max_length=200)
+    #: JSON object, complete.
+    params = models.TextField()
+    queue = models.CharField(max_length=100)
+    #: 0 to 9, 9 the most urgent.
+    priority = models.PositiveSmallIntegerField()
+    status = models.CharField(max_length=10)
+    #: How often its status has changed; every write asks for the number it has read.
+    transitions = models.PositiveIntegerField(default=1)
+    #: Number of the newest attempt: only that one may write.
+    fence = models.PositiveIntegerField(default=0)
+    #: Attempts that raised, whose worker died, and that were interrupted through no fault of theirs.
+    failures = models.PositiveIntegerField(default=0)
+    crashes = models.PositiveIntegerField(default=0)
+    interruptions = models.PositiveIntegerField(default=0)
+    #: Who asked: id of a user, "" the public, "*" the service.
+    owner = models.CharField(max_length=150)
+    #: On whose behalf it runs, as JSON.
+    principal = models.TextField()
+    #: Digest of owner, action and Idempotency-Key.
+    idempotency = models.CharField(max_length=32, null=True, unique=True, editable=False)
+    #: The job it runs again (a replayed dead letter).
+    retry_of = models.UUIDField(null=True, editable=False)
+    created_at = models.DateTimeField(db_default=Now())
+    #: When it was put on its queue; empty: somebody has to.
+    rung_at = models.DateTimeField(null=True)
+    #: Not to be run before (a retry waits).
+    due_at = models.DateTimeField(null=True)
+    #: Not to be started after.
+    expires_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    #: Which worker process has it.
+    worker = models.CharField(max_length=120, default="")
+    #: When somebody asked for its end.
+    cancel_at = models.DateTimeField(null=True)
+    #: Problem of the last attempt (RFC 9457), "" for none.
+    error = models.TextField(default="")
+    #: What its function returned, as JSON, "" for nothing yet.
+    result = models.TextField(default="")
+    #: The last attempts, as a JSON list of objects.
+    history = models.TextField(default="[]")
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["status", "due_at"], name="millpond_job_status"),
+            models.Index(fields=["owner", "-id"], name="millpond_job_owner"),
+            models.Index(fields=["name", "-id"], name="millpond_job_name"),
+            models.Index(fields=["finished_at"], name="millpond_job_finished"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.id}"
+
+    def fields(self) -> dict[str, str]:
+        """As a record of the store has them: what `jobs.public` reads."""
+        return {
+            "id": str(self.id),
+            "kind": "action",
+            "name": self.name,
+            "params": self.params,
+            "queue": self.queue,
+            "priority": str(self.priority),
+            "status": self.status,
+            "version": str(self.transitions * REPORTS),
+            "fence": str(self.fence),
+            "failures": str(self.failures),
+            "crashes": str(self.crashes),
+            "owner": self.owner,
+            "principal": self.principal,
+            "created_at": _ms(self.created_at),
+            "started_at": _ms(self.started_at),
+            "finished_at": _ms(self.finished_at),
+            "worker": self.worker,
+            "cancel": _ms(self.cancel_at),
+            "error": self.error,
+            "result": self.result,
+            "history": self.history,
+            "retry_of": str(self.retry_of or ""),
+        }
+
+    def parameters(self) -> dict[str, Any]:
+        """The parameters as JSON builtins."""
+        found: dict[str, Any] = json.loads(self.params)
+        return found
+
+
+#: A version of an action's job counts its changes in units of this, and within a change the reports of progress.
+REPORTS = 1_000_000
+
+
+def _ms(moment: datetime | None) -> str:
+    return "" if moment is None else str(round(moment.timestamp() * 1000))
