@@ -143,6 +143,64 @@ class Job(models.Model):
         return found
 
 
+class Webhook(models.Model):
+    """An address of a user that wants to be told how the user's jobs have ended; see `asgi_app/webhooks.py`."""
+
+    #: UUIDv7, as of a delivery: their order is that of creation.
+    id = models.UUIDField(primary_key=True, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="millpond_webhooks")
+    url = models.CharField(max_length=2000)
+    #: JSON list of globs on the names of actions.
+    actions = models.TextField(default='["*"]')
+    #: `whsec_` and base64; kept as it is, because it signs.
+    secret = models.CharField(max_length=100, editable=False)
+    #: The one before, which signs along until then.
+    old_secret = models.CharField(max_length=100, default="", editable=False)
+    old_secret_until = models.DateTimeField(null=True, editable=False)
+    active = models.BooleanField(default=True)
+    #: Why it is not active.
+    disabled_reason = models.CharField(max_length=200, default="", blank=True)
+    created_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return f"webhook {self.pk}"
+
+
+class WebhookDelivery(models.Model):
+    """One message to one webhook: written with the end of the job it tells of, kept until it has arrived or is given up."""
+
+    #: Also the `webhook-id` of every attempt: by it a receiver knows what it has seen.
+    id = models.UUIDField(primary_key=True, editable=False)
+    webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="deliveries", db_index=False)
+    #: Empty for a test.  No foreign key: jobs are forgotten on their own.
+    job = models.UUIDField(null=True, editable=False)
+    #: `job.succeeded`, `.failed`, `.cancelled`, `.dead`, `.expired` or `webhook.test`.
+    event = models.CharField(max_length=30)
+    #: JSON, sent and signed byte for byte.
+    payload = models.TextField()
+    #: `pending`, `delivered` or `dead`.
+    status = models.CharField(max_length=10, default="pending")
+    attempts = models.PositiveSmallIntegerField(default=0)
+    #: When to try (again); whoever tries puts it off first, so that nobody else tries meanwhile.
+    due_at = models.DateTimeField(db_default=Now())
+    #: What the last attempt was answered: a status, or else an error.
+    last_status = models.PositiveSmallIntegerField(null=True)
+    last_error = models.CharField(max_length=200, default="")
+    created_at = models.DateTimeField(db_default=Now())
+    delivered_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name_plural = "webhook deliveries"
+        indexes = [
+            models.Index(fields=["status", "due_at"], name="millpond_delivery_due"),
+            models.Index(fields=["webhook", "-id"], name="millpond_delivery_of"),
+            models.Index(fields=["created_at"], name="millpond_delivery_age"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event} {self.pk}"
+
+
 #: A version of an action's job counts its changes in units of this, and within a change the reports of progress.
 REPORTS = 1_000_000
 
