@@ -167,7 +167,7 @@ class Webhook(models.Model):
 
 
 class WebhookDelivery(models.Model):
-    """One message to one webhook: written with the end of the job it tells of, kept until it has arrived or is given up."""
+    """One message to one webhook, written with the end of the job it tells of; see `tasks/webhooks.py`."""
 
     #: Also the `webhook-id` of every attempt: by it a receiver knows what it has seen.
     id = models.UUIDField(primary_key=True, editable=False)
