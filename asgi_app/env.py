@@ -14,6 +14,7 @@ import os
 import secrets
 import sys
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,6 +71,8 @@ class Env(msgspec.Struct, frozen=True, kw_only=True):
     #: bytes; 0: none
     near: int
     sign_values: bool
+    #: besides public addresses
+    webhook_allow: tuple[IPv4Network | IPv6Network, ...]
     namespace: str
 
     def __repr__(self) -> str:

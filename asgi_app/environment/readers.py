@@ -7,6 +7,7 @@ It never repeats the text, which may be a secret: the caller decides whether to 
 import math
 import re
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from urllib.parse import SplitResult, urlsplit
 
 _SIZE = re.compile(r"(\d{1,15})\s*([kmg]i?b|b)?", re.IGNORECASE)
@@ -130,6 +131,16 @@ def packages(value: str) -> tuple[str, ...]:
     if not all(_PACKAGE.fullmatch(name) for name in names):
         raise ValueError("must be importable packages separated by commas, as mydash,shop.live")
     return names
+
+
+def networks(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Networks in CIDR notation, separated by commas; an address alone is a network of one."""
+    try:
+        return tuple(ip_network(item) for item in _list(value))
+    except ValueError:
+        raise ValueError(
+            "must be networks as address/prefix, separated by commas, as 10.1.0.0/16,fd00:1::/32"
+        ) from None
 
 
 def hosts(value: str) -> tuple[str, ...]:

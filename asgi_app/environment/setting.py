@@ -259,6 +259,13 @@ SETTINGS: tuple[Setting, ...] = (
         help="sign every value in the store (HMAC-SHA256), and take no unsigned one",
     ),
     Setting(
+        name="MILLPOND_WEBHOOK_ALLOW",
+        read=readers.networks,
+        default="",
+        shown="(empty)",
+        help="networks webhooks may be sent to although they are not public, comma-separated, as `10.1.0.0/16`",
+    ),
+    Setting(
         name="MILLPOND_NAMESPACE",
         read=readers.matching(r"[a-z0-9_-]{1,32}", "must be 1 to 32 of a-z, 0-9, _ and -"),
         default="millpond",

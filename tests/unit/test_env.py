@@ -2,6 +2,7 @@
 
 import os
 import stat
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ GOOD: list[tuple[str, str, Any]] = [
     ("NEAR", "0", 0),
     ("NEAR", "128 MiB", 2**27),
     ("SIGN_VALUES", "true", True),
+    ("WEBHOOK_ALLOW", "10.1.0.0/16, fd00::1", (ip_network("10.1.0.0/16"), ip_network("fd00::1/128"))),
     ("NAMESPACE", "team-a_2", "team-a_2"),
 ]
 
@@ -117,6 +119,8 @@ BAD: list[tuple[str, str, str]] = [
     ("KEY_BYTES", "1", "64 KiB"),
     ("NEAR", "-1", "must be a size"),
     ("SIGN_VALUES", "maybe", "true or false"),
+    ("WEBHOOK_ALLOW", "10.1.0.0/8", "must be networks"),
+    ("WEBHOOK_ALLOW", "intranet", "must be networks"),
     ("NAMESPACE", "Team A", "a-z, 0-9"),
 ]
 
