@@ -106,6 +106,7 @@ def resource(
     retries: int = 2,
     tags: Tags = (),
     refresh: str = "lazy",
+    timezone: str = "UTC",
     access: Access = "public",
     vary: Vary = None,
     on_abandon: Literal["finish", "cancel"] = "finish",
@@ -114,6 +115,8 @@ def resource(
     soft_timeout: float | None = None,
 ) -> Callable[[F], F]:
     """Declare a function as a resource; the function itself stays as it is.  Times are in seconds.
+
+    `timezone`: where a crontab line of `refresh` is read.
 
     Raises `DeclarationError` with all that is wrong, where the function is defined.
     """
@@ -132,6 +135,7 @@ def resource(
         *options.choice_reasons("on_abandon", on_abandon, ("finish", "cancel")),
     ]
     kept_refresh = _kept(options.refresh_of, refresh, "lazy", reasons)
+    reasons += options.timezone_reasons(timezone, refresh not in ("lazy", "watched"))
 
     def declare(function: F) -> F:
         wrong = [*reasons, *_event_loop_reasons(function, offload)]
@@ -157,6 +161,7 @@ def resource(
             offload=offload,
             tags=tags if callable(tags) else tuple(sorted(set(tags))),
             refresh=kept_refresh,
+            timezone=timezone,
             vary=vary,
             on_abandon=on_abandon,
         )
@@ -175,9 +180,14 @@ def action(
     retries: int = 2,
     access: Access = "login",
     schedule: str | float | None = None,
+    timezone: str = "UTC",
+    catch_up: Literal["skip", "last", "all"] = "last",
+    lateness: float = options.LATENESS,
 ) -> Callable[[F], F]:
     """Declare a function as a job with side effects; the function itself stays as it is.  `schedule`: a crontab line,
-    or seconds between two runs.  Unlike a resource it is not public unless it says so: running it changes something.
+    read in `timezone`, or seconds between two runs.  Of the firings that were missed while no scheduler ran, none, the
+    last or all (100 at most) are made up for, those of the last `lateness` seconds.  Unlike a resource it is not public
+    unless it says so: running it changes something.
 
     Raises `DeclarationError` with all that is wrong, where the function is defined.
     """
@@ -187,8 +197,11 @@ def action(
         *options.number_reasons(priority=priority, time_limit=time_limit, retries=retries),
         *options.queue_reasons(queue),
         *options.access_reasons(access),
+        *options.choice_reasons("catch_up", catch_up, options.CATCH_UPS),
+        *options.number_reasons(lateness=lateness),
     ]
     kept_schedule = _kept(options.schedule_of, schedule, None, reasons)
+    reasons += options.timezone_reasons(timezone, isinstance(schedule, str))
 
     def declare(function: F) -> F:
         declared = Action(
@@ -201,6 +214,9 @@ def action(
             retries=retries,
             access=access,
             schedule=kept_schedule,
+            timezone=timezone,
+            catch_up=catch_up,
+            lateness=float(lateness) if isinstance(lateness, int | float) else options.LATENESS,
         )
         _add(declared, registry.actions, "action")
         return function

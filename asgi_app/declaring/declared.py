@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
-from asgi_app.declaring.options import valid_tag
+from asgi_app.declaring.options import LATENESS, valid_tag
 from asgi_app.declaring.parameters import Params, canonical_json
 from asgi_app.declaring.signature import Principal, Progress, Signature
 from asgi_app.errors import Misdeclared, shortened
@@ -100,6 +100,8 @@ class Resource(Declared):
     refresh: str
     vary: Vary
     on_abandon: Literal["finish", "cancel"]
+    #: IANA name: where that line is read.
+    timezone: str = "UTC"
 
     def parse_query(self, query: str | bytes) -> Params:
         """Parameters from a query string.  Raises `BadParameters`, also for a parameter that is given twice."""
@@ -159,6 +161,11 @@ class Action(Declared):
 
     #: A crontab line with single spaces, seconds between two runs, or None.
     schedule: str | float | None
+    #: IANA name: where a crontab line is read.
+    timezone: str = "UTC"
+    #: What becomes of missed firings, and the seconds after which they are not made up for.
+    catch_up: Literal["skip", "last", "all"] = "last"
+    lateness: float = LATENESS
 
 
 def _ask(name: str, option: str, function: Callable[[Any], Any], argument: Any) -> Any:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
+from zoneinfo import available_timezones
 
 from asgi_app.declaring.bounds import Unsuitable
 from asgi_app.declaring.crontab import BadCrontab, normal_crontab
@@ -30,8 +33,13 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "priority": (0, 9, "whole number, 9 the most urgent"),
     "retries": (0, 100, "whole number"),
     "schedule": (0.5, MONTH, "seconds"),
+    "lateness": (0, MONTH, "seconds"),
 }
 _WHOLE = frozenset({"priority", "retries"})
+#: What becomes of firings that were missed: nothing, the newest is made up for, or all are.
+CATCH_UPS = ("skip", "last", "all")
+#: Seconds after which a missed firing is not made up for any more.
+LATENESS = 3600.0
 
 
 def valid_tag(tag: Any) -> bool:
@@ -121,6 +129,22 @@ def schedule_of(schedule: Any) -> str | float | None:
     for reason in number_reasons(schedule=schedule):
         raise Unsuitable(f"{reason}; or a five-field crontab line")
     return float(schedule)
+
+
+def timezone_reasons(timezone: Any, by_crontab: bool) -> Iterator[str]:
+    """`by_crontab`: there is a crontab line, which alone is read by a clock on the wall."""
+    if not isinstance(timezone, str) or timezone not in _zones():
+        close = difflib.get_close_matches(str(timezone), _zones(), 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        yield f"timezone must be a name of the IANA such as 'Europe/Berlin', not {timezone!r}{hint}"
+    elif timezone != "UTC" and not by_crontab:
+        yield "timezone says where a crontab line is read, and there is none"
+
+
+@cache
+def _zones() -> frozenset[str]:
+    # "localtime" is another zone on each machine
+    return frozenset(available_timezones() - {"localtime"})
 
 
 def _crontab(option: str, line: str) -> str:

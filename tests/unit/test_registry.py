@@ -229,6 +229,44 @@ def test_a_wrong_schedule_is_refused(schedule: Any) -> None:
         action("a", schedule=schedule)(sales)
 
 
+@pytest.mark.parametrize(
+    "zone", ["Europe/Berlim", "", "Europe", "localtime", "right/UTC", "../UTC", "/etc/localtime", 1]
+)
+def test_a_zone_that_is_no_name_of_the_iana_is_refused(zone: Any) -> None:
+    assert "timezone must be a name of the IANA such as 'Europe/Berlin'" in refusal(refresh="0 6 * * *", timezone=zone)
+    with pytest.raises(DeclarationError, match="timezone must be"):
+        action("a", schedule="0 6 * * *", timezone=zone)(sales)
+
+
+def test_a_misspelt_zone_is_answered_with_the_one_that_was_meant() -> None:
+    assert "did you mean 'Europe/Berlin'?" in refusal(refresh="0 6 * * *", timezone="Europe/Berlim")
+
+
+def test_a_zone_needs_a_crontab_line() -> None:
+    assert "there is none" in refusal(timezone="Europe/Berlin")
+    with pytest.raises(DeclarationError, match="there is none"):
+        action("a", schedule=5, timezone="Europe/Berlin")(sales)
+
+
+def test_a_schedule_says_where_its_line_is_read_and_what_becomes_of_missed_firings() -> None:
+    action("a", schedule="0 6 * * *", timezone="Asia/Kolkata", catch_up="all", lateness=60)(sales)
+    found = registry.action("a")
+    assert (found.timezone, found.catch_up, found.lateness) == ("Asia/Kolkata", "all", 60.0)
+    action("b", schedule=5)(sales)
+    assert (registry.action("b").timezone, registry.action("b").catch_up, registry.action("b").lateness) == (
+        "UTC",
+        "last",
+        3600.0,
+    )
+    assert declared(refresh="0 6 * * *", timezone="Europe/Berlin").timezone == "Europe/Berlin"
+
+
+@pytest.mark.parametrize("options", [{"catch_up": "some"}, {"catch_up": []}, {"lateness": -1}, {"lateness": "1"}])
+def test_a_wrong_way_to_catch_up_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(DeclarationError, match="must be"):
+        action("a", schedule=5, **options)(sales)
+
+
 def test_functions_for_keys_may_not_be_async_but_access_may() -> None:
     async def one(x: Any) -> Any:
         return x
