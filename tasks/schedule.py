@@ -26,6 +26,7 @@ from tasks.app import app
 from tasks.heartbeat import EVERY, LIFE, process_name
 from tasks.reaper import keep_reaping
 from tasks.relay import keep_relaying
+from tasks.webhooks import keep_delivering
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ async def serve(stopped: asyncio.Event) -> None:
     node = await wiring.start_node()
     scheduled = entries(registry, time.time())
     log.info("%d entries: %s", len(scheduled), ", ".join(entry.what.name for entry in scheduled))
-    behind = [asyncio.ensure_future(work(node)) for work in (_show_life, keep_reaping, keep_relaying)]
+    behind = [asyncio.ensure_future(work(node)) for work in (_show_life, keep_reaping, keep_relaying, keep_delivering)]
     try:
         while not stopped.is_set():
             await tick(node, scheduled, time.time())
