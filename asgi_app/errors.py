@@ -108,6 +108,10 @@ class MethodNotAllowed(MillpondError):
     code, status, title = "method-not-allowed", 405, "The method is not allowed"
 
 
+class Conflict(MillpondError):
+    code, status, title = "conflict", 409, "What is there does not allow it"
+
+
 class BodyTooSlow(MillpondError):
     code, status, title, retryable = "body-too-slow", 408, "The body of the request took too long", True
 

@@ -29,6 +29,7 @@ EXPECTED = {
     "UnknownAction": ("unknown-action", 404, False),
     "BadRequest": ("bad-request", 400, False),
     "MethodNotAllowed": ("method-not-allowed", 405, False),
+    "Conflict": ("conflict", 409, False),
     "BodyTooSlow": ("body-too-slow", 408, True),
     "BodyTooLarge": ("body-too-large", 413, False),
     "IdempotencyMismatch": ("idempotency-mismatch", 422, False),
