@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from asgi_app.views import actions, connection, jobs, ops, pages, resources
+from asgi_app.views import actions, connection, jobs, ops, pages, resources, webhooks
 
 handler400 = "asgi_app.views.faults.bad_request"
 handler403 = "asgi_app.views.faults.forbidden"
@@ -24,6 +24,12 @@ urlpatterns = [
     path("api/v1/actions/<str:name>", actions.run),
     path("api/v1/invalidate", actions.invalidate),
     path("api/v1/connection/token", connection.token),
+    path("api/v1/webhooks", webhooks.listing),
+    path("api/v1/webhooks/<str:webhook_id>", webhooks.detail),
+    path("api/v1/webhooks/<str:webhook_id>/rotate", webhooks.rotate),
+    path("api/v1/webhooks/<str:webhook_id>/test", webhooks.test),
+    path("api/v1/webhooks/<str:webhook_id>/deliveries", webhooks.deliveries),
+    path("api/v1/webhooks/<str:webhook_id>/deliveries/<str:delivery_id>/redeliver", webhooks.redeliver),
     path("livez", ops.livez),
     path("readyz", ops.readyz),
     path("metrics", ops.metrics),
