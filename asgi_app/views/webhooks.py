@@ -84,7 +84,7 @@ async def deliveries(request: HttpRequest, principal: Principal, webhook_id: str
 
 @api("POST")
 async def redeliver(request: HttpRequest, principal: Principal, webhook_id: str, delivery_id: str) -> HttpResponse:
-    """`POST /api/v1/webhooks/{id}/deliveries/{delivery}/redeliver`: 202, it is sent again, under its id; scope `run`."""
+    """`POST /api/v1/webhooks/{id}/deliveries/{delivery}/redeliver`: 202, sent again under its id; scope `run`."""
     webhook = await _owned(principal, webhook_id, change=True)
     _check_active(webhook)
     wanted = WebhookDelivery.objects.filter(pk=_id(delivery_id, "delivery"), webhook=webhook.pk)
@@ -97,7 +97,7 @@ async def _create(principal: Principal, body: Mapping[str, Any]) -> HttpResponse
     url, globs = await _checked(body)
     made = Webhook(
         id=webhooks.new_id(),
-        owner_id=principal.user_id,
+        owner_id=principal.user_id,  # type: ignore[misc]  # a text is read as an id
         url=url,
         actions=json.dumps(globs),
         secret=webhooks.new_secret(),
