@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from asgi_app.views import actions, connection, jobs, ops, pages, resources, webhooks
+from asgi_app.views import actions, connection, jobs, openapi, ops, pages, resources, webhooks
 
 handler400 = "asgi_app.views.faults.bad_request"
 handler403 = "asgi_app.views.faults.forbidden"
@@ -24,6 +24,8 @@ urlpatterns = [
     path("api/v1/actions/<str:name>", actions.run),
     path("api/v1/invalidate", actions.invalidate),
     path("api/v1/connection/token", connection.token),
+    path("api/v1/openapi.json", openapi.describe),
+    path("api/v1/docs", openapi.docs, name="docs"),
     path("api/v1/webhooks", webhooks.listing),
     path("api/v1/webhooks/<str:webhook_id>", webhooks.detail),
     path("api/v1/webhooks/<str:webhook_id>/rotate", webhooks.rotate),

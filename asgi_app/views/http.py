@@ -30,7 +30,7 @@ from asgi_app.errors import (
     store_away,
 )
 from asgi_app.problems import problem
-from asgi_app.registry import Principal
+from asgi_app.registry import Action, Principal, Resource
 from cache_layer.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,7 @@ def api(*methods: str) -> Callable[[View], View]:
                 log.exception("%s %s", request.method, request.path)
                 return problem(MillpondError())
 
+        wrapped.methods = methods  # type: ignore[attr-defined]  # for the test of the API's description
         return csrf_exempt(wrapped)
 
     return decorate
@@ -139,3 +140,18 @@ def visible_rule(rule: Any, principal: Principal) -> bool | None:
     if isinstance(rule, str):
         return not principal.is_anonymous and (rule == "login" or rule in principal.permissions)
     return None
+
+
+async def may_see(what: Resource | Action, principal: Principal) -> bool:
+    """Whether a list shows `what` to `principal`; where its parameters decide, with their defaults."""
+    known = visible_rule(what.access, principal)
+    if known is not None:
+        return known
+    try:
+        await access.check(what, principal, what.parse({}, text=False))
+    except MillpondError:
+        return False
+    except Exception:  # the author's own function: it must not take the whole list along
+        log.exception("access of %s", what.name)
+        return False
+    return True

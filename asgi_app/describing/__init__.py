@@ -1,0 +1,1 @@
+"""What the API looks like from outside, in OpenAPI's words; `asgi_app/openapi.py` puts it together."""
