@@ -108,12 +108,15 @@ def parse(url: str, *, production: bool) -> Destination:
     elif port != _PORTS[parts.scheme] and port < _LOWEST_PORT:
         raise Refused(f"the port must be {_PORTS[parts.scheme]}, or {_LOWEST_PORT} and above")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Destination(secure=parts.scheme == "https", host=_host(parts.hostname or ""), port=port, target=target)
+    return Destination(
+        secure=parts.scheme == "https", host=_host(parts.hostname or "", "[" in parts.netloc), port=port, target=target
+    )
 
 
-def _host(host: str) -> str:
+def _host(host: str, bracketed: bool) -> str:
     literal = _address(host)
-    if literal is None and (not _NAME.fullmatch(host) or _NUMBER_AT_END.fullmatch(host)):
+    named = _NAME.fullmatch(host) and not _NUMBER_AT_END.fullmatch(host)
+    if (literal is None and not named) or bracketed != isinstance(literal, IPv6Address) or "%" in host:
         raise Refused("must have a host: a name, or an address in its usual form")
     return host if literal is None else str(literal)
 
