@@ -8,8 +8,11 @@ from typing import Any
 from uuid import uuid4
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.functions import Now
+
+from asgi_app.declaring.options import LATENESS
 
 
 class ApiToken(models.Model):
@@ -199,6 +202,69 @@ class WebhookDelivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event} {self.pk}"
+
+
+class ScheduleEntry(models.Model):
+    """Something that happens at times, beside what the declarations say; every scheduler reads it again and again."""
+
+    name = models.CharField(max_length=200, unique=True)
+    kind = models.CharField(max_length=10, choices=[("action", "run an action"), ("resource", "refresh a resource")])
+    what = models.CharField(max_length=200, help_text="The name of a declared action or resource.")
+    params = models.JSONField(default=dict, blank=True, help_text='A JSON object, e.g. {"days": 7}.')
+    crontab = models.CharField(
+        max_length=255,
+        blank=True,
+        help_text="Minute, hour, day of month, month, weekday, e.g. 0 6 * * mon-fri. Day of month and weekday must "
+        "both hold.",
+    )
+    seconds = models.FloatField(null=True, blank=True, help_text="Instead of a crontab line: seconds between two runs.")
+    timezone = models.CharField(
+        max_length=64, default="UTC", help_text="Where the crontab line is read, e.g. Europe/Berlin."
+    )
+    catch_up = models.CharField(
+        "missed firings",
+        max_length=4,
+        default="last",
+        choices=[("skip", "forget them"), ("last", "make up for the last"), ("all", "make up for all (100 at most)")],
+    )
+    lateness = models.FloatField(
+        default=LATENESS, help_text="Seconds after which a missed firing is not made up for any more."
+    )
+    enabled = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    #: Nothing from before this moment is made up for: an entry that was switched off or changed begins anew.
+    changed_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name = "schedule"
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        """Raises ValidationError that names every field that is wrong."""
+        from asgi_app.scheduling import plans
+
+        self.crontab, self.timezone = " ".join(self.crontab.lower().split()), self.timezone.strip()
+        try:
+            plans.plan_of(self)
+        except plans.Unplannable as error:
+            raise ValidationError(dict(error.reasons)) from error
+
+
+class ScheduleState(models.Model):
+    """How far the schedulers have got with one plan, so that one that starts knows what was missed."""
+
+    #: `Plan.key`.
+    key = models.CharField(max_length=255, primary_key=True)
+    #: Its times, `Plan.times`: what was due by others was not missed.
+    times = models.TextField()
+    #: Unix milliseconds: every firing that was due until then was fired or is forgotten.
+    settled_ms = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return self.key
 
 
 #: A version of an action's job counts its changes in units of this, and within a change the reports of progress.
