@@ -110,7 +110,7 @@ def written(operation: Operation, shared: Components, *, anonymous: bool) -> Sch
 
 
 def _described(text: str, scope: str | None) -> str:
-    return "\n\n".join(filter(None, [text, f"Needs the scope `{scope}`." if scope else ""]))
+    return "\n\n".join(filter(None, [text, f"A token needs the scope `{scope}` for it." if scope else ""]))
 
 
 def _security(operation: Operation, anonymous: bool) -> list[Schema]:

@@ -10,6 +10,11 @@ export function resolved(thing, description) {
   return { ...resolved(target, description), ...more };
 }
 
+/** Text with `code` in it, as the documents write it. */
+export function prose(text) {
+  return text.split("`").map((piece, index) => (index % 2 ? el("code", {}, piece) : piece));
+}
+
 /** One parameter: its label and how to read and fill it. */
 export class Field {
   constructor(parameter, description, id) {
@@ -19,12 +24,12 @@ export class Field {
     const schema = resolved(json ?? parameter.schema, description);
     this.several = !json && schema.type === "array";
     this.input = control(schema, Boolean(json), this.several, parameter.required);
-    const hint = [said(schema, Boolean(json)), parameter.description, schema.description].filter(Boolean).join(". ");
+    const hint = [said(schema, Boolean(json)), parameter.description, schema.description].filter((part) => part && part !== "string").join(". ");
     Object.assign(this.input, { id, name: parameter.name, required: Boolean(parameter.required) });
     this.input.setAttribute("aria-describedby", `${id}-hint`);
     const mark = parameter.required ? [el("abbr", { title: "required" }, "*")] : [];
     const name = el("label", { for: id }, el("code", {}, parameter.name), ...mark);
-    this.root = el("div", { class: "field" }, name, this.input, el("p", { class: "docs__hint", id: `${id}-hint` }, hint));
+    this.root = el("div", { class: "field" }, name, this.input, el("p", { class: "docs__hint", id: `${id}-hint` }, ...prose(hint)));
   }
 
   /** The texts that are sent: none when it was left empty. */
@@ -57,7 +62,8 @@ function placeholder({ default: otherwise, examples }) {
 
 /** A schema in a few words: `integer, 1 to 365, default 30`. */
 export function said(schema, json = false) {
-  const kinds = [schema.type ?? (schema.anyOf ? "any of several" : "")].flat().join(" or ");
+  const several = schema.type === "array" && !json;
+  const kinds = several ? "one a line" : [schema.type ?? (schema.anyOf ? "any of several" : "")].flat().join(" or ");
   const span = (low, high, unit) => (low === undefined && high === undefined ? "" : low === undefined ? `at most ${high}${unit}` : high === undefined ? `at least ${low}${unit}` : `${low} to ${high}${unit}`);
   const bounded = Math.abs(schema.minimum ?? 0) < 1e15 && Math.abs(schema.maximum ?? 0) < 1e15;
   const parts = [
@@ -65,7 +71,6 @@ export function said(schema, json = false) {
     schema.format,
     bounded ? span(schema.minimum, schema.maximum, "") : "",
     span(schema.minLength, schema.maxLength, " characters"),
-    schema.type === "array" && !json ? "one a line" : "",
     schema.default === undefined ? "" : `default ${JSON.stringify(schema.default)}`,
   ];
   return parts.filter(Boolean).join(", ");

@@ -2,7 +2,7 @@
 
 import { el, setText } from "../dom.js";
 import { Answer } from "./answer.js";
-import { Field, example, resolved, said } from "./fields.js";
+import { Field, example, prose, resolved, said } from "./fields.js";
 
 const SAFE = new Set(["GET", "HEAD"]);
 
@@ -19,7 +19,7 @@ export class OperationView {
     this.method = method;
     this.path = path;
     this.text = [method, path, operation.operationId, operation.summary, operation.description].join(" ").toLowerCase();
-    const line = [el("span", { class: `method method--${method.toLowerCase()}` }, method), el("code", { class: "operation__path" }, path), el("span", { class: "operation__summary" }, operation.summary)];
+    const line = [el("span", { class: `method method--${method.toLowerCase()}` }, method), el("code", { class: "operation__path" }, path), el("span", { class: "operation__summary" }, ...prose(operation.summary))];
     this.root = el("details", { class: "operation", id: operation.operationId }, el("summary", {}, ...line));
     this.root.addEventListener("toggle", () => this.root.open && this.#draw());
   }
@@ -51,7 +51,7 @@ export class OperationView {
       event.preventDefault();
       this.#send(send, stop);
     });
-    this.root.append(el("p", { class: "operation__doc" }, this.#operation.description ?? ""), this.form, this.answer.root);
+    this.root.append(el("p", { class: "operation__doc" }, ...prose(this.#operation.description ?? "")), this.form, this.answer.root);
   }
 
   #bodyField(schema) {
