@@ -214,8 +214,7 @@ class ScheduleEntry(models.Model):
     crontab = models.CharField(
         max_length=255,
         blank=True,
-        help_text="Minute, hour, day of month, month, weekday, e.g. 0 6 * * mon-fri. Day of month and weekday must "
-        "both hold.",
+        help_text="Minute, hour, day, month and weekday, which must all hold, e.g. 0 6 * * mon-fri.",
     )
     seconds = models.FloatField(null=True, blank=True, help_text="Instead of a crontab line: seconds between two runs.")
     timezone = models.CharField(

@@ -26,7 +26,7 @@ class Migration(migrations.Migration):
                     "crontab",
                     models.CharField(
                         blank=True,
-                        help_text="Minute, hour, day of month, month, weekday, e.g. 0 6 * * mon-fri. Day of month and weekday must both hold.",
+                        help_text="Minute, hour, day, month and weekday, which must all hold, e.g. 0 6 * * mon-fri.",
                         max_length=255,
                     ),
                 ),
