@@ -76,7 +76,11 @@ async def arefresh(name: str, /, **params: Any) -> str:
 
 
 async def arun(name: str, /, **params: Any) -> str:
-    """Run an action on a worker; the id of its job."""
+    """Run an action on a worker; the id of its job.  When this returns the job is written down, and ends.
+
+    Code in a transaction of Django calls `run` there, which makes the job part of the transaction.  Raises
+    UnknownAction, BadParameters, and Unavailable when its queue is full or the database away.
+    """
     action = registry.action(name)
     typed = action.parse(params, text=False)
     return await wiring.acall(lambda node: node.submitter.action(action, typed, Principal.public(), trusted=True))
@@ -122,8 +126,11 @@ def refresh(name: str, /, **params: Any) -> str:
 
 
 def run(name: str, /, **params: Any) -> str:
-    """See `arun`."""
-    return wiring.call(lambda node: arun(name, **params))
+    """See `arun`.  Inside `transaction.atomic()` the job is written in the transaction: a rollback runs nothing, and
+    what was committed is run, even when this process dies right after."""
+    action = registry.action(name)
+    typed = action.parse(params, text=False)
+    return wiring.here(lambda node, loop: node.submitter.action_here(action, typed, Principal.public(), loop))
 
 
 def _patience(resource: Resource) -> float:

@@ -66,6 +66,11 @@ class Env(msgspec.Struct, frozen=True, kw_only=True):
     max_subscriptions: int
     command_rate: int
     queue_limit: int
+    #: jobs of one user; 0: any number
+    max_waiting_per_principal: int
+    max_running_per_principal: int
+    #: seconds
+    job_retention: float
     key_rate: int
     key_bytes: int
     #: bytes; 0: none

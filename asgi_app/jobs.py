@@ -47,7 +47,10 @@ def is_job_id(text: str) -> bool:
 
 
 def public(fields: Fields) -> dict[str, Any]:
-    """The job object of the API, from the fields of its record."""
+    """The job object of the API, from the fields of its record.
+
+    `eta` is in seconds, from how far it is and how long its like have taken; `history` has the last attempts.
+    """
     done = fields["status"] == "succeeded" and fields["kind"] == "computation"
     return {
         "id": fields["id"],
@@ -62,12 +65,27 @@ def public(fields: Fields) -> dict[str, Any]:
         "finished_at": _time(fields.get("finished_at")),
         "queue": fields["queue"],
         "priority": int(fields["priority"]),
-        "position": None,
+        "position": int(fields["position"]) if fields.get("position") else None,
+        "eta": round(float(fields["eta"]), 1) if fields.get("eta") else None,
         "error": json.loads(fields["error"]) if fields.get("error") and fields["status"] != "succeeded" else None,
         "result_url": f"/api/v1/resources/{fields['topic']}" if done else None,
         "topic": f"job:{fields['id']}",
+        "history": [_attempt(attempt) for attempt in json.loads(fields.get("history") or "[]")],
         "version": int(fields["version"]),
     }
+
+
+def params_of(fields: Fields) -> dict[str, Any]:
+    """The parameters of a job, as JSON builtins."""
+    found: dict[str, Any] = json.loads(fields["params"])
+    return found
+
+
+def share_done(fields: Fields) -> float | None:
+    """How much of a job is done, 0 to 1; None when it has not said so."""
+    progress = json.loads(fields["progress"]) if fields.get("progress") else {}
+    percent = progress.get("percent")
+    return None if percent is None else float(percent) / 100
 
 
 def key_of(fields: Fields) -> tuple[Resource, Any, Key]:
@@ -107,12 +125,13 @@ def dump_principal(principal: Principal) -> str:
 
 async def check_visible(fields: Fields | None, principal: Principal) -> Fields:
     """The fields again, when `principal` may see the job; else NotFound, as for a job that never was."""
-    if fields is None or "id" not in fields or not await _visible(fields, principal):
+    if fields is None or not await visible(fields, principal):
         raise NotFound("there is no such job")
     return fields
 
 
-async def _visible(fields: Fields, principal: Principal) -> bool:
+async def visible(fields: Fields, principal: Principal) -> bool:
+    """May `principal` see the job?"""
     if fields["kind"] == "action" and access.is_staff(principal):
         return True
     try:
@@ -127,7 +146,13 @@ async def _visible(fields: Fields, principal: Principal) -> bool:
         return False
 
 
-def _time(ms: str | None) -> str | None:
+def _attempt(attempt: Mapping[str, Any]) -> dict[str, Any]:
+    """An attempt as users see it."""
+    times = {name: _time(attempt[name]) for name in ("started_at", "ended_at")}
+    return {**{name: attempt[name] for name in ("attempt", "outcome", "detail", "worker")}, **times}
+
+
+def _time(ms: str | int | None) -> str | None:
     if not ms:
         return None
     return datetime.fromtimestamp(int(ms) / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 
 from asgi_app.declaring import options
 from asgi_app.declaring.bounds import Unsuitable
-from asgi_app.declaring.declared import Access, Action, Resource, Tags, Vary
+from asgi_app.declaring.declared import Access, Action, Exceptions, Resource, Tags, Vary
 from asgi_app.declaring.parameters import Params
 from asgi_app.declaring.signature import Principal, Progress, Signature, read_signature
 from asgi_app.errors import UnknownAction, UnknownResource
@@ -113,9 +113,14 @@ def resource(
     error_ttl: float = 5,
     negative_ttl: float | None = None,
     soft_timeout: float | None = None,
+    retry_on: Exceptions = (Exception,),
+    fail_on: Exceptions = (),
+    expires: float | None = None,
 ) -> Callable[[F], F]:
     """Declare a function as a resource; the function itself stays as it is.  Times are in seconds.
 
+    It is tried again after exceptions of `retry_on`, but not of `fail_on`; `expires`: a job that has not begun within
+    that time does not begin.
     `timezone`: where a crontab line of `refresh` is read.
 
     Raises `DeclarationError` with all that is wrong, where the function is defined.
@@ -133,6 +138,8 @@ def resource(
         *options.access_reasons(access),
         *options.vary_reasons(vary),
         *options.choice_reasons("on_abandon", on_abandon, ("finish", "cancel")),
+        *options.number_reasons(**{} if expires is None else {"expires": expires}),
+        *options.exceptions_reasons(retry_on=retry_on, fail_on=fail_on),
     ]
     kept_refresh = _kept(options.refresh_of, refresh, "lazy", reasons)
     reasons += options.timezone_reasons(timezone, refresh not in ("lazy", "watched"))
@@ -149,6 +156,9 @@ def resource(
             priority=priority,
             time_limit=time_limit,
             retries=retries,
+            retry_on=tuple(retry_on),
+            fail_on=tuple(fail_on),
+            expires=expires,
             access=access,
             policy=Policy(
                 fresh=fresh,
@@ -183,11 +193,18 @@ def action(
     timezone: str = "UTC",
     catch_up: Literal["skip", "last", "all"] = "last",
     lateness: float = options.LATENESS,
+    retry_on: Exceptions = (Exception,),
+    fail_on: Exceptions = (),
+    expires: float | None = None,
+    atomic: bool = False,
 ) -> Callable[[F], F]:
     """Declare a function as a job with side effects; the function itself stays as it is.  `schedule`: a crontab line,
     read in `timezone`, or seconds between two runs.  Of the firings that were missed while no scheduler ran, none, the
     last or all (100 at most) are made up for, those of the last `lateness` seconds.  Unlike a resource it is not public
-    unless it says so: running it changes something.
+    unless it says so: running it changes something.  `retry_on`, `fail_on` and `expires` as with a resource.
+
+    `atomic`: it runs in one transaction of the database, which also ends its job: whatever it changes there is changed
+    exactly once, however often its worker dies.
 
     Raises `DeclarationError` with all that is wrong, where the function is defined.
     """
@@ -199,19 +216,27 @@ def action(
         *options.access_reasons(access),
         *options.choice_reasons("catch_up", catch_up, options.CATCH_UPS),
         *options.number_reasons(lateness=lateness),
+        *options.number_reasons(**{} if expires is None else {"expires": expires}),
+        *options.exceptions_reasons(retry_on=retry_on, fail_on=fail_on),
+        *options.flag_reasons("atomic", atomic),
     ]
     kept_schedule = _kept(options.schedule_of, schedule, None, reasons)
     reasons += options.timezone_reasons(timezone, isinstance(schedule, str))
 
     def declare(function: F) -> F:
+        wrong = [*reasons, *_atomic_reasons(function, atomic)]
         declared = Action(
             name=name,
             function=function,
-            signature=_judged("action", name, function, reasons, True, kept_schedule is not None),
+            signature=_judged("action", name, function, wrong, True, kept_schedule is not None),
             queue=queue,
             priority=priority,
             time_limit=time_limit,
             retries=retries,
+            retry_on=tuple(retry_on),
+            fail_on=tuple(fail_on),
+            expires=expires,
+            atomic=atomic,
             access=access,
             schedule=kept_schedule,
             timezone=timezone,
@@ -241,6 +266,11 @@ def _kept(read: Callable[[Any], T], option: Any, otherwise: T, reasons: list[str
 def _event_loop_reasons(function: Any, offload: bool) -> Iterator[str]:
     if offload is False and not inspect.iscoroutinefunction(function):
         yield "offload=False runs on the event loop, so it needs an async def"
+
+
+def _atomic_reasons(function: Any, atomic: bool) -> Iterator[str]:
+    if atomic is True and inspect.iscoroutinefunction(function):
+        yield "atomic=True needs a plain def: a transaction of Django belongs to a thread"
 
 
 def _judged(

@@ -1,29 +1,39 @@
-"""Handing work to the workers: computations are joined or created, actions are put on their queue.
+"""Handing work to the workers: computations are joined or created, actions are written down and put on their queue.
 
-Invariant: whoever got a job id from here got one whose record is in the store; saying the same id twice makes one job.
+Invariant: whoever got a job id from here got one whose record is kept, in the store or in the database; saying the same
+id twice makes one job.  A broker or a store that is away keeps nobody waiting for longer than a second.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from django.db import transaction
+
+from asgi_app import ledger
 from asgi_app.doorbell import Doorbell
 from asgi_app.env import Env
-from asgi_app.errors import IdempotencyMismatch, TooManyRequests, Unavailable, store_away
+from asgi_app.errors import MillpondError, TooManyRequests, Unavailable
 from asgi_app.inline import Inline
 from asgi_app.jobs import SERVICE, dump_principal, new_job_id
+from asgi_app.ledger import Order
 from asgi_app.registry import Action, Principal, Resource
+from asgi_app.rows import in_database
+from cache_layer.background import Background
 from cache_layer.errors import StoreUnavailable
 from cache_layer.keys import Key, digest
-from cache_layer.records import Bell, Records, Submitted
+from cache_layer.queues import Queues, Ticket
+from cache_layer.records import Records, Submitted
 
-#: Seconds a client should wait before it asks again when the queue is full.
-_RETRY_AFTER = 2.0
-#: Milliseconds an Idempotency-Key is remembered.
-_REMEMBERED = 24 * 3_600_000
+#: Seconds a client should wait before it asks again when nobody knows how fast the queue is; and the most it is told.
+_RETRY_AFTER, _LONGEST_RETRY = 2.0, 300.0
+#: Seconds until the database is told which actions are on their queues: many at once.
+_TOLD_WITHIN = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,35 +51,65 @@ class Question:
 class Submitter:
     """Submits to one store and its doorbell."""
 
-    def __init__(self, records: Records, doorbell: Doorbell, env: Env) -> None:
+    def __init__(self, records: Records, queues: Queues, doorbell: Doorbell, env: Env) -> None:
         self._records = records
+        self._queues = queues
         self._doorbell = doorbell
         self._env = env
+        self._background = Background()
+        #: Actions that are on their queues, of which the database has not heard.
+        self._rung: list[str] = []
+
+    async def stop(self) -> None:
+        """End what runs behind; may be called twice."""
+        await self._background.close()
+
+    # --- computations
 
     async def computation(
         self, question: Question, seen: bytes, *, force: bool = False, job_id: str | None = None
     ) -> Submitted:
         """Join the live computation of the question's key, or create it.
 
-        `seen` and `force` as in `Records.submit`.  Raises StoreUnavailable, Unavailable (the queue is full, the broker
-        away), TooManyRequests.
+        `seen` and `force` as in `Records.submit`.  Raises StoreUnavailable, Unavailable (the queue is full),
+        TooManyRequests.
         """
         resource, key = question.resource, question.key
         assert isinstance(resource, Resource)
-        job_id = job_id or _new_id()
+        job_id = job_id or new_id()
         asker = resource.asker(question.principal)
         submitted = await self._records.submit(
             key,
             job_id=job_id,
-            bell=self._bell(job_id, resource),
-            fields=_fields(job_id, "computation", resource, question.params, asker, topic=key.topic),
+            bell=self._doorbell.bell(job_id, queue=resource.queue, priority=resource.priority),
+            fields={
+                "id": job_id,
+                "kind": "computation",
+                "name": resource.name,
+                "params": json.dumps(resource.dump(question.params)),
+                "owner": "",
+                "principal": dump_principal(asker),
+                "topic": key.topic,
+            },
             seen=seen,
             force=force,
+            priority=resource.priority,
+            lane=lane_of(question.principal, question.trusted),
             asker=question.principal.user_id or "",
             key_rate=0 if question.trusted else self._env.key_rate,
             key_bytes=self._env.key_bytes,
+            expires=resource.expires,
+            abandonable=resource.on_abandon == "cancel" and not (force and question.trusted),
         )
-        return await self._accepted(submitted)
+        if submitted.what in ("full", "crowded"):
+            raise self._refusal(submitted.what, submitted.wait)
+        if submitted.what == "quota":
+            raise quota_spent(self._env)
+        if submitted.ring:
+            self._background.start(self.ring(resource.queue, submitted.job_id, resource.priority))
+        return submitted
+
+    # --- actions
 
     async def action(
         self,
@@ -80,50 +120,136 @@ class Submitter:
         job_id: str | None = None,
         idempotency_key: str | None = None,
         trusted: bool = False,
+        retry_of: str | None = None,
     ) -> str:
-        """Put an action on its queue; the id of its job.  May `principal` run it?  That the caller has asked.
+        """Write an action down and put it on its queue; the id of its job.  May `principal` run it?  That the caller
+        has asked.
 
         `trusted`: the service itself or code of the user runs it; then its job is nobody's to look at but the staff's.
-
-        The same `job_id` twice is one job, and so is the same `idempotency_key` of one principal within a day; with
-        other parameters it raises IdempotencyMismatch.  Raises Unavailable when the queue is full or the store away.
+        The same `job_id` twice is one job, and so is the same `idempotency_key` of one principal; with other parameters
+        it raises IdempotencyMismatch.  Raises Unavailable when the queue is full or the database away, TooManyRequests.
         """
-        job_id = job_id or _new_id()
+        order = self.order(
+            action,
+            params,
+            principal,
+            job_id=job_id,
+            idempotency_key=idempotency_key,
+            trusted=trusted,
+            retry_of=retry_of,
+        )
+        await self._admit(order)
+        row, created = await in_database(ledger.create, order)
+        if created:
+            await self.put_on_queue(ledger.ticket(row))
+        return str(row.id)
+
+    def action_here(self, action: Action, params: Any, principal: Principal, loop: asyncio.AbstractEventLoop) -> str:
+        """As `action`, trusted, for synchronous code: in its transaction, and rung for after the commit.
+
+        A rolled-back transaction runs nothing; after a commit nothing can make it forgotten.  `loop` is that of this
+        Submitter.  Raises DatabaseError, and Unavailable when the queue is full.
+        """
+        order = self.order(action, params, principal, trusted=True)
+        asyncio.run_coroutine_threadsafe(self._admit(order), loop).result(2.0)
+        row, created = ledger.create(order)
+
+        def ring() -> None:
+            asyncio.run_coroutine_threadsafe(self.put_on_queue(ticket), loop).result(2.0)
+
+        if created:
+            ticket = ledger.ticket(row)
+            transaction.on_commit(ring, using=ledger.database(), robust=True)
+        return str(row.id)
+
+    def order(
+        self,
+        action: Action,
+        params: Any,
+        principal: Principal,
+        *,
+        job_id: str | None = None,
+        idempotency_key: str | None = None,
+        trusted: bool = False,
+        retry_of: str | None = None,
+    ) -> Order:
+        """What is written down for an action."""
+        owner = lane_of(principal, trusted)
+        return Order(
+            job_id=job_id or new_id(),
+            name=action.name,
+            params=json.dumps(action.dump(params)),
+            queue=action.queue,
+            priority=action.priority,
+            owner=owner,
+            principal=dump_principal(principal),
+            idempotency=None if idempotency_key is None else digest(owner, action.name, idempotency_key),
+            expires=action.expires,
+            retry_of=retry_of,
+        )
+
+    async def put_on_queue(self, ticket: Ticket, *, due: float = 0.0, in_front: bool = False) -> bool:
+        """Let an action that is written down wait for its turn, and ring; whether it does.  It raises nothing: what
+        cannot be done now the relay does later."""
+        bell = self._doorbell.bell(ticket.job_id, queue=ticket.queue, priority=ticket.priority)
         try:
-            if idempotency_key is not None:
-                job_id = await self._first_id(action, params, principal, idempotency_key, job_id)
-            owner = SERVICE if trusted else principal.user_id or ""
-            fields = _fields(job_id, "action", action, params, principal, owner=owner)
-            submitted = await self._records.enqueue(job_id, bell=self._bell(job_id, action), fields=fields)
-            return (await self._accepted(submitted)).job_id
-        except StoreUnavailable as error:
-            raise store_away() from error
+            ring = await self._queues.enqueue(ticket, bell, due=due, in_front=in_front)
+        except StoreUnavailable:
+            return False
+        if ring:
+            self._background.start(self.ring(ticket.queue, ticket.job_id, ticket.priority))
+        if not self._rung:
+            self._background.start(self._tell_database())
+        self._rung.append(ticket.job_id)
+        return True
 
-    async def _first_id(self, action: Action, params: Any, principal: Principal, key: str, job_id: str) -> str:
-        """The job id that was first given for an Idempotency-Key."""
-        asked = digest(json.dumps(action.dump(params), sort_keys=True))
-        name = self._records.names.idempotency(digest(principal.user_id or "", action.name, key))
-        first = await self._records.store.command("SET", name, f"{job_id} {asked}", "NX", "GET", "PX", _REMEMBERED)
-        if first is None:
-            return job_id
-        known_id, known_asked = first.decode().split(" ")
-        if known_asked != asked:
-            raise IdempotencyMismatch(f"the job {known_id} was asked for with this key and other parameters")
-        return str(known_id)
+    async def ring(self, queue: str, job_id: str = "", priority: int = 5, *, times: int = 1) -> None:
+        """Ring for a queue.  It raises nothing: a ring that is lost is rung again by a reaper."""
+        for _ in range(times):
+            # Celery takes a second message of the same id for the first one delivered again.
+            bell = self._doorbell.bell(job_id or new_id(), queue=queue, priority=priority)
+            with suppress(Unavailable, StoreUnavailable):
+                if bell.list:
+                    await self._records.store.command("LPUSH", bell.list, bell.message)
+                else:
+                    await self._doorbell.ring(bell)
 
-    async def _accepted(self, submitted: Submitted) -> Submitted:
-        if submitted.what == "full":
-            raise Unavailable(f"the queue is full: {self._env.queue_limit} jobs are waiting", retry_after=_RETRY_AFTER)
-        if submitted.what == "quota":
-            raise quota_spent(self._env)
-        if submitted.ring:
-            fields = await self._records.get(submitted.job_id)
-            if fields is not None:
-                await self._doorbell.ring(submitted.job_id, fields)
-        return submitted
+    async def _tell_database(self) -> None:
+        await asyncio.sleep(_TOLD_WITHIN)
+        told, self._rung = self._rung, []
+        with suppress(MillpondError):  # the relay puts them on their queues once more, which changes nothing
+            await in_database(ledger.rung, told)
 
-    def _bell(self, job_id: str, what: Resource | Action) -> Bell:
-        return self._doorbell.bell(job_id, queue=what.queue, priority=what.priority, time_limit=what.time_limit)
+    async def _admit(self, order: Order) -> None:
+        """Raises Unavailable or TooManyRequests when too much waits already."""
+        try:
+            admission = await self._queues.admit(order.queue, order.owner)
+        except StoreUnavailable:
+            await self._admit_by_database(order)
+            return
+        if admission.what != "yes":
+            raise self._refusal(admission.what, admission.wait)
+
+    async def _admit_by_database(self, order: Order) -> None:
+        waiting, own = await in_database(ledger.waiting, order.queue, order.owner)
+        if waiting >= self._env.queue_limit:
+            raise self._refusal("full", None)
+        if 0 < self._queues.limits.of_lane(order.owner) <= own:
+            raise self._refusal("crowded", None)
+
+    def _refusal(self, what: str, wait: float | None) -> MillpondError:
+        after = min(_LONGEST_RETRY, wait or _RETRY_AFTER)
+        if what == "full":
+            return Unavailable(f"the queue is full: {self._env.queue_limit} jobs are waiting", retry_after=after)
+        return TooManyRequests(
+            f"{self._env.max_waiting_per_principal} of your jobs are waiting (MILLPOND_MAX_WAITING_PER_PRINCIPAL)",
+            retry_after=after,
+        )
+
+
+def lane_of(principal: Principal, trusted: bool) -> str:
+    """Whose turn a job waits for: a user's, the public's (""), or the service's own."""
+    return SERVICE if trusted else principal.user_id or ""
 
 
 def quota_spent(env: Env) -> TooManyRequests:
@@ -135,28 +261,6 @@ def quota_spent(env: Env) -> TooManyRequests:
     )
 
 
-def _fields(
-    job_id: str,
-    kind: str,
-    what: Resource | Action,
-    params: Any,
-    principal: Principal,
-    *,
-    owner: str = "",
-    topic: str = "",
-) -> dict[str, str | bytes | int]:
-    return {
-        "id": job_id,
-        "kind": kind,
-        "name": what.name,
-        "params": json.dumps(what.dump(params)),
-        "queue": what.queue,
-        "priority": what.priority,
-        "owner": owner,
-        "principal": dump_principal(principal),
-        "topic": topic,
-    }
-
-
-def _new_id() -> str:
+def new_id() -> str:
+    """An id for a job that begins now."""
     return new_job_id(time.time_ns() // 1_000_000)

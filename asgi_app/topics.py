@@ -163,7 +163,7 @@ async def _open_job(text: str, principal: Principal) -> Source:
 
 
 async def _visible_job(job_id: str, principal: Principal) -> jobs.Fields:
-    return await jobs.check_visible(await wiring.node().records.get(job_id), principal)
+    return await jobs.check_visible(await wiring.node().desk.find(job_id), principal)
 
 
 async def refresh_topic(text: str, principal: Principal) -> str:

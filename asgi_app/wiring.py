@@ -16,6 +16,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from asgi_app import stores
+from asgi_app.desk import Desk
 from asgi_app.doorbell import Doorbell
 from asgi_app.env import Env, env
 from asgi_app.reading import Reader
@@ -25,6 +26,7 @@ from cache_layer.feed import Feed
 from cache_layer.invalidating import MAX_STALENESS, Invalidator
 from cache_layer.keys import Key
 from cache_layer.near import Near
+from cache_layer.queues import Limits, Queues
 from cache_layer.records import Claim, Records
 from cache_layer.redis import Store
 
@@ -50,10 +52,17 @@ class Node:
         else:
             self.cache = stores.open_cache(settings_, self.store, self.feed)
             self.invalidator = self.cache.invalidator
-        self.records = Records(self.store, queue_limit=settings_.queue_limit)
+        limits = Limits(
+            queue=settings_.queue_limit,
+            waiting=settings_.max_waiting_per_principal,
+            running=settings_.max_running_per_principal,
+        )
+        self.records = Records(self.store, limits)
+        self.queues = Queues(self.store, limits)
         self.doorbell: Doorbell = import_string(settings.MILLPOND_DOORBELL)(settings_)
-        self.submitter = Submitter(self.records, self.doorbell, settings_)
+        self.submitter = Submitter(self.records, self.queues, self.doorbell, settings_)
         self.reader = Reader(self.cache, self.feed, self.submitter, settings_)
+        self.desk = Desk(self.records, self.queues, self.submitter, self.reader)
         self.loop: asyncio.AbstractEventLoop | None = None
         #: This process is leaving: it finishes what it has and wants nothing new.
         self.draining = False
@@ -86,6 +95,7 @@ class Node:
     async def stop(self) -> None:
         """End everything this node began; may be called twice, or before `start`."""
         await self.reader.stop()
+        await self.submitter.stop()
         await self.invalidator.stop()
         if self.near is not None:
             await asyncio.to_thread(self.near.stop)
@@ -142,6 +152,20 @@ def call(work: Callable[[Node], Coroutine[Any, Any, T]], deadline: float = 60.0)
     except BaseException:
         future.cancel()
         raise
+
+
+def here(work: Callable[[Node, asyncio.AbstractEventLoop], T]) -> T:
+    """`work(node, loop)` in this thread, with the Node of this process; it may hand coroutines to that loop.
+
+    Raises RuntimeError on the event loop itself.
+    """
+    if on_loop():
+        raise RuntimeError("this is the event loop: use the async twin of the function (aread, ainvalidate, ...)")
+    current = _node if _owner == os.getpid() else None
+    if current is None or current.loop is None:
+        current = _portal_node()
+    assert current.loop is not None
+    return work(current, current.loop)
 
 
 async def acall(work: Callable[[Node], Coroutine[Any, Any, T]]) -> T:

@@ -23,8 +23,8 @@ from cache_layer.redis import TAG_TTL, Arg, Store
 
 #: Milliseconds a topic keeps its epoch and offset after its last entry at least.
 _VERSION_TTL = 3_600_000
-#: Milliseconds after which a waiting job is rung for again.
-RING_AGAIN = 20_000
+#: Milliseconds after which somebody looks after a job that lives.
+LOOK_AFTER = 10_000
 #: How often an invalidated computation starts over before it fails.
 MAX_RERUNS = 5
 #: Milliseconds a finished job of a computation can be looked at.
@@ -54,6 +54,8 @@ class Committed:
     position: Position
     #: 1: ring the doorbell for the job again; -1: its reruns are used up.
     ring: int
+    #: Another queue that must be rung for, "" for none.
+    going_on: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,19 +223,20 @@ class Cache:
         luck: float,
         job_id: str | None = None,
         fence: int | None = None,
+        worker: str = "",
         asker: str | None = None,
     ) -> Committed:
         """Store a value if the lease and the tags still hold, version it, finish its job, tell everyone.
 
-        `holder` is what the lease was taken with: the job's id, or the token of `begin`.  `luck` in [0, 1) jitters the
-        freshness; `asker` is whose budget the bytes are of, where no job says it.  Safe to repeat: a second commit of
-        the same attempt is `revoked`.  Raises StoreUnavailable.
+        `holder` is what the lease was taken with: the job's id, or the token of `begin`; `worker` holds the job.
+        `luck` in [0, 1) jitters the freshness; `asker` is whose budget the bytes are of, where no job says it.  Safe
+        to repeat: a second commit of the same attempt is `revoked`.  Raises StoreUnavailable.
         """
         names, policy = self.names, key.policy
         lease = names.lease(key)
         job = names.job(job_id) if job_id else lease
         places = (names.entry(key), names.version(key), names.failure(key), lease, job, names.live(), names.run())
-        keys = [*places, *names.tags(key)]
+        keys = [*places, names.held(worker) if job_id else lease, *names.tags(key)]
         tail, stored = encode(
             payload,
             digest=key.digest,
@@ -259,14 +262,16 @@ class Cache:
             TRAVEL_LIMIT,
             COMPUTATION_TTL,
             MAX_RERUNS,
-            RING_AGAIN,
+            names.queues(),
             names.brought(asker) if asker is not None else "",
+            LOOK_AFTER,
             *tag_versions,
         ]
-        what, epoch, offset, ring = await self.store.script("commit", keys, args)
+        what, epoch, offset, ring, going_on = await self.store.script("commit", keys, args)
         if self._near is not None:
             self._near.forget(names.entry(key))
-        return Committed(what=what.decode(), position=Position(epoch.decode(), int(offset)), ring=ring)
+        position = Position(epoch.decode(), int(offset))
+        return Committed(what=what.decode(), position=position, ring=ring, going_on=going_on.decode())
 
     async def fail_in_place(self, key: Key, problem: bytes, *, token: str) -> None:
         """Remember that a computation in this process failed.  Raises StoreUnavailable."""

@@ -86,8 +86,48 @@ class Names:
         return f"j:{{{self._ns}}}:{job_id}"
 
     def live(self) -> str:
-        """Ids of jobs that are not over, by when somebody should see after them."""
+        """Ids of computations that are not over, by when somebody should look after them."""
         return f"j:{{{self._ns}}}:live"
+
+    def all_jobs(self) -> str:
+        """Ids of all computations there is a record of, in the order of their creation (which is that of UUIDv7)."""
+        return f"j:{{{self._ns}}}:all"
+
+    def dead(self) -> str:
+        """Ids of computations that killed their workers, by when they were given up."""
+        return f"j:{{{self._ns}}}:dead"
+
+    def abandonable(self) -> str:
+        """Ids of live computations that are given up when nobody wants them any more."""
+        return f"j:{{{self._ns}}}:abandonable"
+
+    def queues(self, part: str = "") -> str:
+        """What the keys of the queues begin with; KEYS.md lists the parts."""
+        return f"q:{{{self._ns}}}:{part}"
+
+    def waiting(self, queue: str) -> str:
+        """Ids of the jobs that wait on a queue, by their place."""
+        return self.queues(f"w:{queue}")
+
+    def held(self, worker: str) -> str:
+        """What the processes of a worker have taken and not yet finished."""
+        return self.queues(f"h:{worker}")
+
+    def lives(self) -> str:
+        """Workers, by when their lease runs out."""
+        return self.queues("lives")
+
+    def cancels(self) -> str:
+        """Running jobs whose end was asked for, and when."""
+        return self.queues("cancels")
+
+    def losses(self) -> str:
+        """Jobs whose process or worker died, until a reaper has seen after them."""
+        return self.queues("losses")
+
+    def history(self, name: str) -> str:
+        """How long runs of a resource or action have taken."""
+        return self.queues(f"d:{name}")
 
     def idempotency(self, digest_: str) -> str:
         """Which job a client's Idempotency-Key stands for."""

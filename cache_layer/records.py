@@ -1,4 +1,4 @@
-"""Records of jobs in the store: submit, claim, beat, end.
+"""Records of computations in the store: submit, claim, beat, end.
 
 The broker is a doorbell, the record is the truth: a message may be lost, doubled or late, and each case is harmless.
 Invariant: a terminal status never changes, and only the attempt whose fence is the record's may write.
@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-from cache_layer.cache import COMPUTATION_TTL, RING_AGAIN, fresh_epoch, fresh_versions, tag_ttl, version_ttl
+import msgspec
+
+from cache_layer.cache import COMPUTATION_TTL, LOOK_AFTER, fresh_epoch, fresh_versions, tag_ttl, version_ttl
 from cache_layer.keys import Key
 from cache_layer.position import Position
+from cache_layer.queues import LEASE, Bell, Held, Kind, Limits, Ticket, seconds
 from cache_layer.redis import Arg, Store
 
-#: Seconds an attempt may be silent before its job is somebody else's.
-LEASE = 15.0
-#: Milliseconds a finished action can be looked at.
-ACTION_TTL = 24 * 3_600_000
-#: The same as `RING_AGAIN` where the queue cannot be looked into.
-_RING_AGAIN_ELSEWHERE = 300_000
-#: Crashes of its worker after which a job is dead.
+#: Crashes of its process or worker after which a job is dead.
 MAX_CRASHES = 3
+#: Attempts that are kept in a job's history.
+HISTORY = 10
+#: Seconds for which whoever asked for a computation counts as waiting for it.
+WANTED = 10.0
+#: Milliseconds a dead computation, and the progress of an action, is kept.
+_DEAD_TTL, _PROGRESS_TTL = 7 * 86_400_000, 86_400_000
 #: What a job is told whose workers died again and again (RFC 9457).
 DEAD = json.dumps(
     {
@@ -36,61 +39,64 @@ DEAD = json.dumps(
     }
 ).encode()
 
-_ANSWERS: tuple[Literal["lost"], Literal["on"], Literal["cancel"]] = ("lost", "on", "cancel")
+_ANSWERS: tuple[Literal["lost"], Literal["on"], Literal["cancel"], Literal["unknown"]] = (
+    "lost",
+    "on",
+    "cancel",
+    "unknown",
+)
+#: How an attempt ends that stores no value.
+Ending = Literal["failed", "retrying", "cancelled", "interrupted", "died"]
 
 Fields = Mapping[str, str | bytes | int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bell:
-    """Where and how to ring for a job."""
-
-    queue: str
-    #: Celery's message: bytes for a list of the store's own broker.
-    message: bytes
-    #: Lists of the queue by priority, the one to ring first; empty: the broker is elsewhere, the caller rings.
-    lists: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitted:
     """The answer to a submission."""
 
-    what: Literal["hit", "failed", "joined", "created", "full", "quota"]
+    what: Literal["hit", "failed", "joined", "created", "full", "crowded", "quota"]
     job_id: str
     #: Of the newest value, offset 0 before the first.
     position: Position
     #: A worker of the queue has shown a sign of life.
     alive: bool
-    #: The caller must ring for `job_id` (the broker is elsewhere).
-    ring: bool
+    #: The caller must ring (the broker is elsewhere).
+    ring: bool = False
+    #: The worker of the job that was joined is silent: the caller sees after it.
+    silent: bool = False
+    #: Seconds after which it is worth asking again (full, crowded); None: nobody knows.
+    wait: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """The answer to a claim."""
 
-    what: Literal["claimed", "gone", "over", "duplicate", "superseded", "silent"]
+    what: Literal["claimed", "gone", "over", "duplicate", "superseded", "expired"]
     fence: int
-    tag_versions: tuple[bytes, ...]
+    tag_versions: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Woken:
-    """What seeing after a job came to."""
+class Ended:
+    """What the end of an attempt came to."""
 
-    what: Literal["gone", "over", "well", "rung", "requeued", "dead"]
-    #: The caller must ring (the broker is elsewhere).
+    #: The job's status now; "": this attempt had lost its job.
+    status: Literal["", "queued", "retrying", "failed", "cancelled", "dead"]
+    #: The job waits on its queue: the caller must ring.
     ring: bool
+    #: Another queue that must be rung for, "" for none.
+    going_on: str
 
 
 class Records:
-    """Job records of one store."""
+    """Records of computations of one store."""
 
-    def __init__(self, store: Store, *, queue_limit: int) -> None:
+    def __init__(self, store: Store, limits: Limits) -> None:
         self.store = store
         self.names = store.names
-        self._queue_limit = queue_limit
+        self._limits = limits
 
     async def submit(
         self,
@@ -101,16 +107,20 @@ class Records:
         fields: Fields,
         seen: bytes,
         force: bool,
+        priority: int = 5,
+        lane: str = "",
         asker: str = "",
         key_rate: int = 0,
         key_bytes: int = 0,
+        expires: float | None = None,
+        abandonable: bool = False,
     ) -> Submitted:
         """Join the live computation of `key` or create one with `job_id`, and ring.  One round trip; safe to repeat.
 
         `seen` is the nonce of the entry the caller judged too old; `force` computes although a value is there.  Of keys
         nobody has asked for lately, `asker` may bring `key_rate` a minute (0: any number), with values of `key_bytes`
-        together.  A job that is joined and
-        has lost its worker or its message is set going again.  Raises StoreUnavailable.
+        together.  `expires`: seconds within which it must have begun.  `abandonable`: it is given up when nobody wants
+        it any more.  Raises StoreUnavailable.
         """
         names = self.names
         keys = [
@@ -123,7 +133,8 @@ class Records:
             names.brought(asker),
             names.live(),
             names.run(),
-            *bell.lists,
+            names.lives(),
+            *([bell.list] if bell.list else []),
         ]
         places: Fields = {
             "lease": names.lease(key),
@@ -132,147 +143,215 @@ class Records:
             "error_ttl": max(1, round(key.policy.error_ttl * 1000)),
         }
         args: list[Arg] = [
+            names.queues(),
             seen,
             job_id,
             fresh_epoch(),
             version_ttl(key),
-            self._queue_limit,
+            self._limits.queue,
             int(force),
             names.job(""),
-            ring_again(bell),
+            LOOK_AFTER,
             key_rate,
             key_bytes,
             bell.message,
+            bell.queue,
+            priority,
+            lane,
+            self._limits.of_lane(lane),
+            int(abandonable),
+            names.abandonable(),
+            0 if expires is None else max(1, round(expires * 1000)),
+            names.all_jobs(),
             *_flat({**fields, **places}),
         ]
-        what, job, epoch, offset, alive, ring = await self.store.script("submit", keys, args)
-        submitted = Submitted(
+        what, job, epoch, offset, alive, ring, wait = await self.store.script("submit", keys, args)
+        return Submitted(
             what=what.decode(),
             job_id=job.decode(),
             position=Position(epoch.decode(), int(offset)),
             alive=bool(alive),
             ring=ring == 1,
+            silent=ring == 2,
+            wait=seconds(wait),
         )
-        return await self._seen_after(submitted, bell) if ring == 2 else submitted
 
-    async def _seen_after(self, joined: Submitted, bell: Bell) -> Submitted:
-        woken = await self.wake(joined.job_id, bell)
-        return replace(joined, what="failed" if woken.what == "dead" else "joined", ring=woken.ring)
+    async def claim(
+        self, ticket: Ticket, key: Key | None, lease: str, *, worker: str, pid: int, within: float
+    ) -> Claim:
+        """Claim a computation that was taken, for `within` seconds, capturing the tag versions of its key.
 
-    async def wake(self, job_id: str, bell: Bell) -> Woken:
-        """See after a live job: ring again if it waits too long, take it from a silent worker, end a deadly one.
-
-        Of `bell` only the lists of the queue matter.  Idempotent; anybody may do it.  Raises StoreUnavailable.
+        Without `key` it is not to be run, only to be ended.  `lease`: as its record names it.  Raises StoreUnavailable.
         """
         names = self.names
-        args: list[Arg] = [
-            job_id,
-            ring_again(bell),
-            MAX_CRASHES,
-            DEAD,
-            names.job_channel(job_id),
-            COMPUTATION_TTL,
+        keys = [
+            *(names.job(ticket.job_id), names.live(), lease, names.held(worker)),
+            *(names.tags(key) if key else []),
         ]
-        what, ring = await self.store.script("wake", [names.job(job_id), names.live(), *bell.lists], args)
-        return Woken(what=what.decode(), ring=bool(ring))
-
-    async def overdue(self, most: int = 100) -> list[str]:
-        """Ids of live jobs somebody should see after, the longest overdue first.  Raises StoreUnavailable."""
-        clock = await self.store.command("TIME")
-        now = int(clock[0]) * 1000 + int(clock[1]) // 1000
-        found = await self.store.command("ZRANGE", self.names.live(), "-inf", now, "BYSCORE", "LIMIT", 0, most)
-        return [job_id.decode() for job_id in found]
-
-    async def enqueue(self, job_id: str, *, bell: Bell, fields: Fields) -> Submitted:
-        """Create the job of an action and ring; an id that exists is joined.  Raises StoreUnavailable."""
-        names = self.names
-        keys = [names.job(job_id), names.role(f"worker:{bell.queue}"), names.live(), *bell.lists]
-        args: list[Arg] = [self._queue_limit, bell.message, job_id, ring_again(bell), *_flat(fields)]
-        what, alive, ring = await self.store.script("enqueue", keys, args)
-        position = Position(job_epoch(job_id), 1)
-        return Submitted(what=what.decode(), job_id=job_id, position=position, alive=bool(alive), ring=bool(ring))
-
-    async def claim(self, job_id: str, key: Key | None, *, worker: str) -> Claim:
-        """Take a job for `LEASE` seconds, capturing the tag versions of its key.  Raises StoreUnavailable."""
-        names = self.names
-        job = names.job(job_id)
-        keys = [job, names.live(), names.lease(key), *names.tags(key)] if key else [job, names.live(), job]
-        fresh = fresh_versions(key) if key else []
         args: list[Arg] = [
-            job_id,
+            ticket.job_id,
             worker,
-            round(LEASE * 1000),
+            msgspec.json.encode(held(ticket, pid=pid)),
+            round(within * 1000),
             tag_ttl(key) if key else 0,
-            names.job_channel(job_id),
-            int(key is not None),
+            names.job_channel(ticket.job_id),
             COMPUTATION_TTL,
-            *fresh,
+            LOOK_AFTER,
+            int(key is None),
+            *(fresh_versions(key) if key else []),
         ]
         what, *rest = await self.store.script("claim", keys, args)
         fence, versions = (int(rest[0]), tuple(rest[1:])) if rest else (0, ())
         return Claim(what=what.decode(), fence=fence, tag_versions=versions)
 
     async def beat(
-        self, job_id: str, fence: int, *, progress: bytes = b"", key: Key | None = None, signal: bytes = b""
-    ) -> Literal["lost", "on", "cancel"]:
-        """Prolong an attempt's lease, and tell its progress.  Raises StoreUnavailable."""
+        self,
+        job_id: str,
+        fence: int,
+        *,
+        worker: str,
+        holding: Held,
+        progress: bytes = b"",
+        key: Key | None = None,
+        signal: bytes = b"",
+    ) -> Literal["lost", "on", "cancel", "unknown"]:
+        """Does an attempt go on?  And tell its progress.  `unknown`: an action nobody knows here, ask the database.
+
+        Raises StoreUnavailable.
+        """
         names = self.names
-        channel = names.channel(key) if key else ""
-        args: list[Arg] = [fence, round(LEASE * 1000), progress, names.job_channel(job_id), channel, signal, job_id]
-        answer: int = await self.store.script("beat", [names.job(job_id), names.live()], args)
+        args: list[Arg] = [
+            job_id,
+            fence,
+            int(holding.kind == "computation"),
+            msgspec.json.encode(holding),
+            progress,
+            names.job_channel(job_id),
+            names.channel(key) if key else "",
+            signal,
+            _PROGRESS_TTL,
+        ]
+        answer: int = await self.store.script("beat", [names.job(job_id), names.held(worker), names.cancels()], args)
         return _ANSWERS[answer]
 
     async def end(
         self,
         job_id: str,
         fence: int,
-        status: Literal["succeeded", "failed", "cancelled", "retrying"],
+        how: Ending,
         *,
-        fields: Mapping[str, str],
+        worker: str,
         problem: bytes = b"",
         due: float = 0.0,
-        message: bytes = b"",
-    ) -> tuple[bool, bool]:
-        """End an attempt that stores no value: (it was still ours, the caller must ring).  Raises StoreUnavailable.
+    ) -> Ended:
+        """End an attempt that stores no value.  `due`: seconds after which it is to be tried again.
 
-        `fields` is the job's record: of a computation it names the lease that is let go and where its failure is kept.
-        `retrying` without a problem is an interruption: it counts as no failure.  `due`: in how many seconds.
+        Its failure is kept and told where its record says.  `interrupted` counts as no failure; `died` as a crash, of
+        which the third ends the job.  Safe to repeat.  Raises StoreUnavailable.
         """
         names = self.names
-        keys = [names.job(job_id), names.live()]
-        if "lease" in fields:
-            keys += [fields["lease"], fields["failure"]]
         args: list[Arg] = [
             fence,
             job_id,
-            status,
+            how,
             problem,
             names.job_channel(job_id),
-            COMPUTATION_TTL if "lease" in fields else ACTION_TTL,
+            COMPUTATION_TTL,
             round(due * 1000),
-            message,
-            RING_AGAIN,
+            names.queues(),
+            LOOK_AFTER,
+            HISTORY,
+            MAX_CRASHES,
+            DEAD,
+            _DEAD_TTL,
+            names.dead(),
         ]
-        done, ring = await self.store.script("end", keys, args)
-        return bool(done), bool(ring)
+        keys = [names.job(job_id), names.live(), names.held(worker)]
+        status, ring, going_on = await self.store.script("end", keys, args)
+        return Ended(status=status.decode(), ring=bool(ring), going_on=going_on.decode())
 
-    async def cancel(self, job_id: str) -> str:
-        """Ask for a job's end; the status it had, "" when there is none.  Raises StoreUnavailable."""
+    async def cancel(self, job_id: str, *, by: str = "", channel: str = "") -> tuple[str, bool]:
+        """Ask for a computation's end: (the status it had, "" for none; whether it goes on because others want it).
+
+        `by`: the lane of who asks; "": it ends whoever wants it.  `channel`: of its value.  Raises StoreUnavailable.
+        """
         names = self.names
-        args: list[Arg] = [job_id, names.job_channel(job_id), COMPUTATION_TTL]
-        answer: bytes = await self.store.script("cancel", [names.job(job_id), names.live()], args)
-        return answer.decode()
+        keys = [names.job(job_id), names.live(), names.cancels(), channel or names.job_channel(job_id)]
+        args: list[Arg] = [
+            job_id,
+            names.job_channel(job_id),
+            COMPUTATION_TTL,
+            names.queues(),
+            by,
+            round(WANTED * 1000),
+            _PROGRESS_TTL,
+            "cancelled",
+        ]
+        status, kept = await self.store.script("cancel", keys, args)
+        return status.decode(), bool(kept)
+
+    async def examine(self, most: int = 500) -> tuple[list[str], list[str]]:
+        """Look after live computations: (queues to ring for, ids of those nobody wants).  Raises StoreUnavailable."""
+        names = self.names
+        args: list[Arg] = [
+            names.queues(),
+            names.job(""),
+            names.held(""),
+            round(LEASE * 1000),
+            LOOK_AFTER,
+            most,
+            COMPUTATION_TTL,
+            names.job_channel(""),
+            round(WANTED * 1000),
+        ]
+        keys = [names.live(), names.lives(), names.losses(), names.abandonable()]
+        rings, unwanted = await self.store.script("examine", keys, args)
+        return [queue.decode() for queue in rings], [job_id.decode() for job_id in unwanted]
 
     async def get(self, job_id: str) -> dict[str, str] | None:
-        """The fields of a job, or None.  Raises StoreUnavailable."""
-        raw = await self.store.command("HGETALL", self.names.job(job_id))
-        pairs = raw.items() if isinstance(raw, dict) else zip(raw[::2], raw[1::2], strict=True)
-        return {field.decode(): value.decode() for field, value in pairs} or None
+        """What the store has of a job, or None: of an action at most its progress.  Raises StoreUnavailable."""
+        return _fields(await self.store.command("HGETALL", self.names.job(job_id)))
+
+    async def want(self, job_id: str, lane: str) -> None:
+        """Somebody looked at a computation: it is wanted.  Raises StoreUnavailable."""
+        now = _milliseconds(await self.store.command("TIME"))
+        await self.store.command("HSET", self.names.job(job_id), "wanted_at", now, f"by:{lane}", now)
+
+    async def page(self, before: str, most: int) -> list[dict[str, str]]:
+        """Records of computations older than the job `before` ("": all), newest first.  Raises StoreUnavailable."""
+        names = self.names
+        start = f"({before}" if before else "+"
+        ids = await self.store.command("ZRANGE", names.all_jobs(), start, "-", "BYLEX", "REV", "LIMIT", 0, most)
+        if not ids:
+            return []
+        found = await self.store.transaction(*(("HGETALL", names.job(job_id.decode())) for job_id in ids))
+        gone = [job_id for job_id, raw in zip(ids, found, strict=True) if not raw]
+        if gone:
+            await self.store.command("ZREM", names.all_jobs(), *gone)
+        return [fields for raw in found if (fields := _fields(raw))]
+
+    async def sweep(self, most: int = 1000) -> int:
+        """Forget ids of computations whose records are gone, the oldest first; how many.  Raises StoreUnavailable."""
+        names = self.names
+        ids = await self.store.command("ZRANGE", names.all_jobs(), 0, most - 1)
+        if not ids:
+            return 0
+        there = await self.store.transaction(*(("EXISTS", names.job(job_id.decode())) for job_id in ids))
+        gone = [job_id for job_id, exists in zip(ids, there, strict=True) if not exists]
+        if gone:
+            await self.store.command("ZREM", names.all_jobs(), *gone)
+        return len(gone)
+
+    async def discard(self, job_id: str) -> None:
+        """Forget a computation that is over.  Raises StoreUnavailable."""
+        names = self.names
+        await self.store.transaction(
+            ("UNLINK", names.job(job_id)), ("ZREM", names.all_jobs(), job_id), ("ZREM", names.dead(), job_id)
+        )
 
     async def alive(self, *roles: str) -> dict[str, bool]:
         """Which roles have shown a sign of life.  Raises StoreUnavailable."""
-        seconds, micros = await self.store.command("TIME")
-        now = int(seconds) * 1000 + int(micros) // 1000
+        now = _milliseconds(await self.store.command("TIME"))
         counts = await self.store.transaction(*(("ZCOUNT", self.names.role(role), now, "+inf") for role in roles))
         return {role: count > 0 for role, count in zip(roles, counts, strict=True)}
 
@@ -284,14 +363,32 @@ class Records:
         await self.store.script("sign", [self.names.role(role) for role in roles], [process, round(life * 1000)])
 
 
-def ring_again(bell: Bell) -> int:
-    """Milliseconds a job may wait before its message counts as lost."""
-    return RING_AGAIN if bell.lists else _RING_AGAIN_ELSEWHERE
+def held(ticket: Ticket, *, pid: int, fence: int = 0, deadline: int = 0) -> Held:
+    """What a worker holds that has taken `ticket`."""
+    kind: Kind = ticket.kind
+    return Held(
+        kind=kind,
+        fence=fence,
+        pid=pid,
+        queue=ticket.queue,
+        priority=ticket.priority,
+        lane=ticket.lane,
+        deadline=deadline,
+    )
 
 
 def job_epoch(job_id: str) -> str:
     """The epoch of a job's topic: a job never starts over, so it follows from the id."""
     return job_id.replace("-", "")[-8:]
+
+
+def _milliseconds(time: Sequence[bytes]) -> int:
+    return int(time[0]) * 1000 + int(time[1]) // 1000
+
+
+def _fields(raw: Mapping[bytes, bytes] | Sequence[bytes]) -> dict[str, str] | None:
+    pairs = raw.items() if isinstance(raw, Mapping) else zip(raw[::2], raw[1::2], strict=True)
+    return {field.decode(): value.decode() for field, value in pairs} or None
 
 
 def _flat(fields: Fields) -> Sequence[Arg]:

@@ -37,13 +37,15 @@ TAG_TTL = 7 * 24 * 3_600_000
 #: Milliseconds a store remembers whose data it has without any new connection.
 _RUN_TTL = 30 * 24 * 3_600_000
 _RUN = re.compile(rb"run_id:([0-9a-f]+)")
+_INCLUDED = re.compile(r"^--# (\S+)$", re.MULTILINE)
 
 
 @cache
 def scripts() -> dict[str, str]:
-    """Name -> text of `lua/*.lua`."""
-    found = files("cache_layer").joinpath("lua").iterdir()
-    return {script.name.removesuffix(".lua"): script.read_text() for script in found}
+    """Name -> text of `lua/*.lua`; a line `--# NAME` stands for that file (Redis has no libraries before 7)."""
+    found = {script.name: script.read_text() for script in files("cache_layer").joinpath("lua").iterdir()}
+    whole = {name: _INCLUDED.sub(lambda line: found[line[1]], text) for name, text in found.items()}
+    return {name.removesuffix(".lua"): text for name, text in whole.items() if not name.startswith("_")}
 
 
 class Store:

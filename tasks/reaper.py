@@ -1,6 +1,8 @@
-"""Lost work is found: jobs whose worker went silent or whose message was lost are set going again, or end as dead.
+"""Lost work is found: jobs whose process or worker died, whose message was lost, that nobody wants, or that waited too
+long are set going again, or end.
 
-Invariant: any number of reapers may run; what each does for a job is one atomic step that is harmless twice.
+Invariant: any number of reapers may run; what each does for a job is one atomic step that asks for the attempt it has
+seen, and is harmless twice.
 """
 
 from __future__ import annotations
@@ -8,41 +10,190 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
+from collections.abc import Awaitable, Callable
 
-from asgi_app.errors import Unavailable
+import msgspec
+
+from asgi_app import ledger
+from asgi_app.computing import problem_bytes
+from asgi_app.errors import ComputationTimeout, MillpondError
+from asgi_app.models import Job
+from asgi_app.rows import in_database
 from asgi_app.wiring import Node
 from cache_layer.errors import StoreUnavailable
+from cache_layer.queues import LEASE, Kind, Lost, Ticket
+from cache_layer.records import Ending
+from tasks.app import queues
+from tasks.computation import end_computation
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two rounds, jittered.
-EVERY = 2.0
+#: Seconds between two rounds in the store, between two looks at the whole of it, and between two clean-ups; jittered.
+ROUND, LOOK, SWEEP = 0.5, 2.0, 60.0
+#: Seconds after which the first crash of a job is made up for, and the second: what kills its worker at once would else
+#: kill a machine's in a moment.
+_AFTER_CRASH = (0.0, 1.0)
+#: Rows that are looked at together.
+_MOST = 1000
 
 
-async def reap(node: Node) -> None:
-    """One round.  Raises StoreUnavailable, and Unavailable when a broker elsewhere cannot be rung."""
-    for job_id in await node.records.overdue():
-        await see_after(node, job_id)
+class Reaper:
+    """Looks after the jobs of one deployment; `keep_reaping` runs it."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._queues = [(queue, node.doorbell.lists(queue)) for queue in queues()]
+        #: Running actions that their living workers do not hold: since when, monotonic.
+        self._unheld: dict[tuple[str, int], float] = {}
+
+    async def round(self) -> None:
+        """What is due is put on its queue, lost rings are rung again, and losses are seen after.
+
+        Raises StoreUnavailable.
+        """
+        found = await self._node.queues.round(self._queues)
+        for queue, times in found.rings.items():
+            await self._node.submitter.ring(queue, times=times)
+        for job_id, lost in found.lost.items():
+            await self._see_after(job_id, lost)
+
+    async def look(self) -> None:
+        """What stands in the middle of two steps is put right.  Raises StoreUnavailable, Unavailable."""
+        rings, unwanted = await self._node.records.examine()
+        for queue in rings:
+            await self._node.submitter.ring(queue)
+        for job_id in unwanted:
+            log.info("job %s: nobody wants it any more", job_id)
+            await self._node.records.cancel(job_id)
+        await self._look_at_actions()
+
+    async def _see_after(self, job_id: str, lost: Lost) -> None:
+        try:
+            if lost.kind == "action":
+                await self._see_after_action(job_id, lost)
+            else:
+                await self._see_after_computation(job_id, lost)
+        except MillpondError as error:
+            log.warning("job %s: was lost, and not seen after: %s", job_id, error.detail)
+            return
+        await self._node.queues.seen_after(job_id)
+
+    async def _see_after_computation(self, job_id: str, lost: Lost) -> None:
+        ticket = _ticket(job_id, lost, "computation")
+        if lost.fence == 0:  # taken, and not claimed; or claimed just before the end
+            fields = await self._node.records.get(job_id) or {}
+            if fields.get("status") == "queued":
+                bell = self._node.doorbell.bell(job_id, queue=lost.queue, priority=lost.priority)
+                if await self._node.queues.enqueue(ticket, bell, in_front=True):
+                    await self._node.submitter.ring(lost.queue)
+                return
+            if fields.get("status") != "running" or fields.get("worker") != lost.worker:
+                return
+            lost = msgspec.structs.replace(lost, fence=int(fields["fence"]))
+        how: Ending = "died"
+        problem = b""
+        if lost.reason == "limit":
+            how, problem = "failed", problem_bytes(_late())
+        elif lost.reason == "cancelled":
+            how = "cancelled"
+        ended = await end_computation(self._node, ticket, lost.fence, how, lost.worker, problem, 0.0)
+        if ended.status:
+            log.warning("job %s: attempt %d was lost (%s): %s", job_id, lost.fence, lost.reason, ended.status)
+
+    async def _see_after_action(self, job_id: str, lost: Lost) -> None:
+        row = await in_database(ledger.get, job_id)
+        ticket = _ticket(job_id, lost, "action")
+        going_on = await self._node.queues.release(ticket, worker=lost.worker, over=row is None)
+        if going_on:
+            await self._node.submitter.ring(going_on)
+        if row is None or row.status in ledger.TERMINAL:
+            return
+        if row.status != "running":
+            await self._node.submitter.put_on_queue(ticket, in_front=True)
+            return
+        if row.worker != lost.worker or (lost.fence and row.fence != lost.fence):
+            return
+        await self._action_lost(row, lost.reason)
+
+    async def _action_lost(self, row: Job, reason: str) -> None:
+        job_id, ticket = str(row.id), ledger.ticket(row)
+        if reason == "limit":
+            ended = await in_database(ledger.end, row, "failed", problem=problem_bytes(_late()), outcome="limit")
+            status = "failed" if ended else ""
+        elif reason == "cancelled":
+            status = "cancelled" if await in_database(ledger.end, row, "cancelled") else ""
+        else:
+            due = _AFTER_CRASH[min(row.crashes, len(_AFTER_CRASH) - 1)]
+            status = await in_database(ledger.died, row, due=due)
+            if status == "queued":
+                await self._node.submitter.put_on_queue(ticket, due=due, in_front=due == 0)
+        if status:
+            log.warning("job %s: attempt %d was lost (%s): %s", job_id, row.fence, reason, status)
+            await self._node.queues.tell(job_id)
+
+    async def _look_at_actions(self) -> None:
+        for row in await in_database(_expired):
+            await self._node.queues.release(ledger.ticket(row), over=True)
+        rows = await in_database(ledger.running, most=_MOST)
+        workers = sorted({row.worker for row in rows})
+        dead = await self._node.queues.expired(workers)
+        held = {worker: await self._held(worker) for worker in workers if worker not in dead}
+        unheld: dict[tuple[str, int], float] = {}
+        now = time.monotonic()
+        for row in rows:
+            seen = (str(row.id), row.fence)
+            if row.worker in dead:
+                await self._action_lost(row, "died")
+            elif str(row.id) not in held[row.worker]:
+                unheld[seen] = self._unheld.get(seen, now)
+                if now - unheld[seen] > LEASE:
+                    await self._action_lost(row, "died")
+            elif row.cancel_at is not None:
+                await self._remind(str(row.id))
+        self._unheld = unheld
+
+    async def _held(self, worker: str) -> set[str]:
+        ids = await self._node.store.command("HKEYS", self._node.store.names.held(worker))
+        return {job_id.decode() for job_id in ids}
+
+    async def _remind(self, job_id: str) -> None:
+        """Of a wish to cancel that the store has lost."""
+        cancels = self._node.store.names.cancels()
+        if not await self._node.store.command("HEXISTS", cancels, job_id):
+            await self._node.queues.ask_for_end(job_id)
+
+    async def sweep(self) -> None:
+        """Forget what is past.  Raises StoreUnavailable, Unavailable."""
+        await self._node.records.sweep()
+        await in_database(ledger.purge, older_than=self._node.env.job_retention, most=_MOST)
 
 
-async def see_after(node: Node, job_id: str) -> None:
-    """Look after one job that may have lost its worker or its message.  Raises as `reap`."""
-    fields = await node.records.get(job_id) or {}
-    queue, priority = fields.get("queue", "default"), int(fields.get("priority", 5))
-    woken = await node.records.wake(job_id, node.doorbell.bell(job_id, queue=queue, priority=priority, time_limit=1.0))
-    if woken.ring:
-        await node.doorbell.ring(job_id, fields)
-    if woken.what in ("rung", "requeued", "dead"):
-        log.warning("job %s: %s (%s)", job_id, woken.what, fields.get("name"))
+def _expired() -> list[Job]:
+    return ledger.expire(ledger.overdue(most=_MOST))
+
+
+def _ticket(job_id: str, lost: Lost, kind: Kind) -> Ticket:
+    return Ticket(job_id=job_id, kind=kind, queue=lost.queue, priority=lost.priority, lane=lost.lane)
+
+
+def _late() -> ComputationTimeout:
+    return ComputationTimeout("it took longer than its time limit, and was ended by force", extra={"reason": "limit"})
 
 
 async def keep_reaping(node: Node) -> None:
     """Rounds until cancelled."""
+    reaper = Reaper(node)
+    turns = ((reaper.round, ROUND), (reaper.look, LOOK), (reaper.sweep, SWEEP))
+    await asyncio.gather(*(_keep(work, every) for work, every in turns))
+
+
+async def _keep(work: Callable[[], Awaitable[None]], every: float) -> None:
     while True:
-        await asyncio.sleep(EVERY * random.uniform(0.5, 1.5))
+        await asyncio.sleep(every * random.uniform(0.75, 1.25))
         try:
-            await reap(node)
-        except (StoreUnavailable, Unavailable) as error:
+            await work()
+        except (StoreUnavailable, MillpondError) as error:
             log.warning("lost work was not looked for: %s", error)
         except Exception:
             log.exception("lost work was not looked for")

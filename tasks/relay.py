@@ -1,6 +1,8 @@
-"""The relay of the outbox: invalidations whose process died after the commit, or found the store away.
+"""The relay of what was committed and not carried out: invalidations and actions whose process died after the commit,
+or found the store away.
 
-Invariant: any number of relays may run; a row goes only after it was carried out, and twice is harmless.
+Invariant: any number of relays may run; what was committed is forgotten only after it was carried out, and twice is
+harmless.
 """
 
 from __future__ import annotations
@@ -16,7 +18,10 @@ from channels.db import database_sync_to_async
 from django.conf import settings
 from django.db import Error
 
+from asgi_app import ledger
+from asgi_app.errors import MillpondError
 from asgi_app.invalidating import outbox
+from asgi_app.rows import in_database
 from asgi_app.wiring import Node
 from cache_layer.errors import StoreUnavailable
 from cache_layer.outdated import Outdated
@@ -29,6 +34,8 @@ EVERY = 1.0
 AGE = 3.0
 #: Rows that are carried out together.
 BATCH = 500
+#: Milliseconds a store is known to have the queues.
+_REMEMBERED = 30 * 86_400_000
 
 
 async def relay(node: Node, *, age: float = AGE) -> int:
@@ -56,6 +63,23 @@ async def _relay_from(alias: str, node: Node, age: float) -> int:
     return done
 
 
+async def relay_actions(node: Node, *, age: float = AGE) -> int:
+    """Put actions on their queues that are written down and on none; how many.
+
+    A store that has lost its data has lost all queues: then those are put there again that were on them.  Raises
+    StoreUnavailable, Unavailable.
+    """
+    known = node.store.names.queues("known")
+    if await node.store.command("EXISTS", known) == 0:
+        lost = await in_database(ledger.forget_rings)
+        await node.store.command("SET", known, "1", "PX", _REMEMBERED)
+        if lost:
+            log.warning("the store has lost its queues: %d actions are put on them again", lost)
+    found = await in_database(ledger.unrung, older_than=age, most=BATCH)
+    put = [await node.submitter.put_on_queue(ledger.ticket(row), due=due) for row, due in found]
+    return sum(put)
+
+
 def merged(parts: Iterable[Outdated]) -> Iterator[Outdated]:
     """All hard ones as one, all soft ones as one."""
     parts = list(parts)
@@ -67,9 +91,10 @@ async def keep_relaying(node: Node) -> None:
     """Rounds until cancelled."""
     while True:
         await asyncio.sleep(EVERY * random.uniform(0.5, 1.5))
-        try:
-            await relay(node)
-        except StoreUnavailable as error:
-            log.warning("the outbox waits: %s", error)
-        except Exception:
-            log.exception("the outbox was not relayed")
+        for work in (relay, relay_actions):
+            try:
+                await work(node)
+            except (StoreUnavailable, MillpondError) as error:
+                log.warning("the outbox waits: %s", error)
+            except Exception:
+                log.exception("the outbox was not relayed")

@@ -1,143 +1,193 @@
 """The scheduler: runs actions and refreshes resources at their times.
 
-Invariant: any number of schedulers may run; each firing is one job, because its id follows from its name and time.
-A firing that is missed while no scheduler runs is not made up for.
+Invariant: any number of schedulers may run; each firing is one job, because its id follows from its plan and due time.
+How far they have got stands in the database, so that what none of them was there for can be made up for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
+import random
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from contextlib import suppress
 
-from celery.schedules import crontab
+from channels.db import database_sync_to_async
+from django.db import Error
 
 from asgi_app import wiring
 from asgi_app.errors import MillpondError
 from asgi_app.jobs import firing_id
 from asgi_app.registry import Action, Principal, Registry, Resource, registry
+from asgi_app.scheduling import book
+from asgi_app.scheduling.plans import Plan, declared
 from cache_layer.errors import StoreUnavailable
-from tasks.app import app
-from tasks.heartbeat import EVERY, LIFE, process_name
+from tasks.heartbeat import EVERY, LIFE
+from tasks.identity import process_name
 from tasks.reaper import keep_reaping
 from tasks.relay import keep_relaying
-from tasks.webhooks import keep_delivering
+from tasks.timetable import Entry, Timetable
 
 log = logging.getLogger(__name__)
 
-Schedule = Callable[[float], float]
+#: Seconds between two looks at the database, jittered: for entries that changed, and to say how far this one has got.
+LOOK = 2.0
+#: Seconds a scheduler that starts waits for the database, which knows what was missed.
+PATIENCE = 30.0
+#: Seconds until a firing that failed is tried again.
+AGAIN = 1.0
+#: Milliseconds a firing that leaves no record is remembered.
+_REMEMBERED = 24 * 3_600_000
 
 
-def every(seconds: float) -> Schedule:
-    """Fires at the multiples of `seconds` since the epoch, the same for every scheduler."""
+class Scheduler:
+    """One of any number of schedulers.  `clock` gives unix seconds, and may jump."""
 
-    def after(moment: float) -> float:
-        number = moment // seconds  # may be one off: 7 * 0.7 // 0.7 is 6
-        return next(due for due in (number * seconds, (number + 1) * seconds, (number + 2) * seconds) if due > moment)
+    def __init__(self, node: wiring.Node, *, of: Registry = registry, clock: Callable[[], float] = time.time) -> None:
+        self._node = node
+        self._registry = of
+        self._clock = clock
+        self._timetable = Timetable()
+        self._firing: dict[str, asyncio.Task[None]] = {}
+        self._begun = False
+        self._patient_until = time.monotonic() + PATIENCE
+        #: What the database was told last, and what was said of it.
+        self._told: dict[str, tuple[str, int]] = {}
+        self._complaints: dict[str, str] = {}
+        self._away = False
 
-    return after
+    def tick(self) -> float:
+        """Begin to fire what is due; how many seconds there are until something is due again."""
+        now = self._clock()
+        if not self._begun and time.monotonic() > self._patient_until:
+            log.warning("what was missed before is not made up for: the database did not say it")
+            self._change(list(declared(self._registry)), {}, now)
+        for key, entry in self._timetable.entries.items():
+            entry.take_up(now)
+            if entry.waiting and key not in self._firing:
+                self._firing[key] = asyncio.ensure_future(self._fire_waiting(entry))
+                self._firing[key].add_done_callback(lambda _, key=key: self._firing.pop(key, None))
+        return self._timetable.next_due() - now
 
+    async def look(self) -> None:
+        """Tell the database how far this one has got, and read what it has to say.  A database that is away changes
 
-def cron(line: str) -> Schedule:
-    """Fires at the times of a five-field crontab line, in UTC.  The arithmetic is Celery's."""
-    minute, hour, day_of_month, month_of_year, day_of_week = line.split()
-    # Our app, whose time is UTC: Celery's current one may be the user's.
-    fields = crontab(minute, hour, day_of_week, day_of_month, month_of_year, app=app)
-
-    def after(moment: float) -> float:
-        # Whole seconds: `fromtimestamp` would round a moment just before a firing up to it, and skip it.
-        start, delta, _ = fields.remaining_delta(datetime.fromtimestamp(math.floor(moment), UTC))
-        return (start + delta).timestamp()  # type: ignore[no-any-return]
-
-    return after
-
-
-@dataclass(slots=True)
-class Entry:
-    """Something declared to happen at times."""
-
-    what: Action | Resource
-    schedule: Schedule
-    due: float
-
-
-def entries(declared: Registry, now: float) -> list[Entry]:
-    """Everything in the registry that has a schedule, due for the first time after `now` (unix seconds)."""
-    found: list[Entry] = []
-    for action in declared.actions.values():
-        if action.schedule is not None:
-            found.append(_entry(action, action.schedule, now))
-    for resource in declared.resources.values():
-        if resource.refresh not in ("lazy", "watched"):
-            found.append(_entry(resource, resource.refresh, now))
-    return found
-
-
-def _entry(what: Action | Resource, schedule: str | float, now: float) -> Entry:
-    rule = cron(schedule) if isinstance(schedule, str) else every(float(schedule))
-    return Entry(what, rule, rule(now))
-
-
-async def fire(node: wiring.Node, what: Action | Resource, due: float) -> None:
-    """Make the job of one firing; made already, by whomever, is well."""
-    params = what.parse({}, text=False)
-    job_id = firing_id(what.name, round(due * 1000))
-    if isinstance(what, Action):
-        await node.submitter.action(what, params, Principal.public(), job_id=job_id, trusted=True)
-    else:
-        await node.reader.refresh(what, params, Principal.public(), job_id=job_id, trusted=True)
-
-
-async def tick(node: wiring.Node, scheduled: list[Entry], now: float) -> None:
-    """Fire what is due.  A late scheduler fires the newest missed time of an entry, not all of them."""
-    for entry in scheduled:
-        if entry.due > now:
-            continue
-        due, entry.due = _newest(entry, now), entry.schedule(now)
+        nothing.
+        """
         try:
-            await fire(node, entry.what, due)
-        except (MillpondError, StoreUnavailable) as error:
-            if isinstance(error, StoreUnavailable) or error.retryable:
-                entry.due = due  # again at the next tick: the same time is the same job
-            log.warning("%s was not fired: %s", entry.what.name, error)
+            if self._begun:
+                await self._tell()
+            made, wrong, settled = await database_sync_to_async(_read)()
+        except Error as error:
+            if not self._away:
+                log.warning("schedules go on as they are, the database is away: %s", error)
+            self._away = True
+            return
+        self._away = False
+        self._change([*declared(self._registry), *made], settled, self._clock())
+        for name, reason in wrong.items():
+            if self._complaints.get(name) != reason:
+                log.warning("the schedule '%s' is not fired: %s", name, reason)
+        self._complaints = wrong
+
+    async def keep_looking(self) -> None:
+        """Looks until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except Exception:
+                log.exception("the schedules of the database were not read")
+            await asyncio.sleep(LOOK * random.uniform(0.7, 1.2))
+
+    async def idle(self) -> None:
+        """Returns when nothing is being fired."""
+        while self._firing:
+            await asyncio.wait(self._firing.values())
+
+    async def stop(self) -> None:
+        """End what is being fired, and say how far this one has got; may be called twice."""
+        for task in list(self._firing.values()):
+            task.cancel()
+        await self.idle()
+        with suppress(Error, TimeoutError):
+            async with asyncio.timeout(5.0):
+                await self._tell()
+
+    def _change(self, plans: list[Plan], settled: dict[str, book.Settled], now: float) -> None:
+        if not self._begun:
+            log.info("%d schedules: %s", len(plans), ", ".join(plan.key for plan in plans))
+        self._timetable.change(plans, settled, now)
+        self._begun = True
+
+    async def _tell(self) -> None:
+        reached = self._timetable.reached()
+        news = {key: value for key, value in reached.items() if self._told.get(key) != value}
+        if news:
+            await database_sync_to_async(book.settle)(news)
+        self._told = reached
+
+    async def _fire_waiting(self, entry: Entry) -> None:
+        """Fire what waits of an entry, one after another; what fails for now is tried again until it is too late."""
+        failed: float | None = None
+        while (due := entry.first(self._clock())) is not None:
+            try:
+                await fire(self._node, entry.plan, due)
+            except (MillpondError, StoreUnavailable, Error) as error:
+                again = not isinstance(error, MillpondError) or error.retryable
+                if failed != due:
+                    log.warning("%s was not fired%s: %s", entry.plan.key, " yet" if again else "", error)
+                failed = due
+                if again:
+                    await asyncio.sleep(AGAIN)
+                    continue
+            except Exception:
+                log.exception("%s was not fired", entry.plan.key)
+            entry.fired(due)
 
 
-def _newest(entry: Entry, now: float) -> float:
-    """The last time of an entry from `due` on that is not after `now`.
+def _read() -> tuple[list[Plan], dict[str, str], dict[str, book.Settled]]:
+    return *book.plans(), book.settled()
 
-    Sought backwards in growing steps, because a clock may jump by years.
-    """
-    back, newest = 1.0, entry.due
-    while now - back > entry.due:
-        if (found := entry.schedule(now - back)) <= now:
-            newest = found
-            break
-        back *= 2.0
-    while (following := entry.schedule(newest)) <= now:
-        newest = following
-    return newest
+
+async def fire(node: wiring.Node, plan: Plan, due: float) -> None:
+    """Make the job of one firing; made already, by whomever, is well."""
+    job_id = firing_id(plan.key, round(due * 1000))
+    if isinstance(plan.what, Action):
+        await node.submitter.action(plan.what, plan.params, Principal.public(), job_id=job_id, trusted=True)
+    elif plan.what.offload:
+        await node.reader.refresh(plan.what, plan.params, Principal.public(), job_id=job_id, trusted=True)
+    else:
+        await _fire_here(node, plan.what, plan.params, job_id)
+
+
+async def _fire_here(node: wiring.Node, resource: Resource, params: object, firing: str) -> None:
+    """What is computed in this process has no record that would say that it was fired."""
+    name = node.records.names.idempotency(firing)
+    if await node.store.command("SET", name, firing, "NX", "PX", _REMEMBERED) is None:
+        return
+    try:
+        await node.reader.refresh(resource, params, Principal.public(), trusted=True)
+    except BaseException:
+        await node.store.command("UNLINK", name)
+        raise
 
 
 async def serve(stopped: asyncio.Event) -> None:
     """Schedule until `stopped` is set."""
     node = await wiring.start_node()
-    scheduled = entries(registry, time.time())
-    log.info("%d entries: %s", len(scheduled), ", ".join(entry.what.name for entry in scheduled))
-    behind = [asyncio.ensure_future(work(node)) for work in (_show_life, keep_reaping, keep_relaying, keep_delivering)]
+    scheduler = Scheduler(node)
+    work = (_show_life(node), keep_reaping(node), keep_relaying(node), scheduler.keep_looking())
+    behind = [asyncio.ensure_future(each) for each in work]
     try:
         while not stopped.is_set():
-            await tick(node, scheduled, time.time())
-            nearest = min((entry.due for entry in scheduled), default=time.time() + 1.0)
-            await _sleep(stopped, min(1.0, max(0.01, nearest - time.time())))
+            await _sleep(stopped, min(0.5, max(0.01, scheduler.tick())))
     finally:
         for task in behind:
             task.cancel()
         await asyncio.gather(*behind, return_exceptions=True)
+        await scheduler.stop()
         await wiring.stop_node()
 
 

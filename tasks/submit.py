@@ -1,6 +1,7 @@
 """Ring the doorbell: Celery's message for a job, and its way to a broker that is not the store.
 
-Invariant: the message equals what Celery's own `apply_async` would send; nothing here blocks the event loop.
+Invariant: the message equals what Celery's own `apply_async` would send; nothing here blocks the event loop, and nobody
+waits for a broker longer than `_DEADLINE`, or at all while it is known to be away.
 """
 
 from __future__ import annotations
@@ -10,27 +11,25 @@ import base64
 import json
 import time
 from bisect import bisect
-from collections.abc import Mapping
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from math import ceil
-from typing import Any
 
 from kombu.serialization import dumps
 
 from asgi_app.env import Env
 from asgi_app.errors import Unavailable
+from cache_layer.breaker import Breaker
 from cache_layer.keys import Names
-from cache_layer.records import Bell
+from cache_layer.queues import Bell
 from tasks.app import PRIORITY_STEPS, app, native
 
 TASK = "millpond.run"
-#: Seconds a time limit is exceeded until Celery kills the process that runs the attempt: enough to clean up, and to go
-#: on trying to write a result while the store is away (`runner._PERSISTENCE`).
-HARD_LIMIT_GRACE = 45.0
 _SEPARATOR = "\x06\x16"
 #: Seconds a foreign broker may take for one message.
-_DEADLINE = 3.0
+_DEADLINE = 0.8
+#: Messages at once on their way to it; what comes then is left to the reaper, who rings again.
+_AT_ONCE = 200
 
 
 def redis_priority(priority: int) -> int:
@@ -48,64 +47,59 @@ class CeleryDoorbell:
         self._is_redis = not settings.broker.startswith("amqp")
         # Its own few threads: a hung broker must not hold the thread that all of Django's ORM calls share.
         self._threads = ThreadPoolExecutor(4, "doorbell") if not self._native else None
+        self._breaker = Breaker()
+        self._ringing = 0
 
-    def bell(self, job_id: str, *, queue: str, priority: int, time_limit: float, countdown: float = 0.0) -> Bell:
-        """The message for a job; for the store's own lists as they hold it, else what `ring` needs."""
+    def bell(self, job_id: str, *, queue: str, priority: int) -> Bell:
+        """The message that makes a worker of `queue` take its best job; it is named after the job that rings."""
         level = redis_priority(priority) if self._is_redis else priority
         if not self._native:
-            options = {"queue": queue, "priority": level, "time_limit": time_limit, "due": time.time() + countdown}
-            return Bell(queue=queue, message=json.dumps(options).encode(), lists=())
-        message = self._envelope(job_id, queue, level, time_limit, countdown)
-        first = self._list(queue, level)
-        others = [name for step in PRIORITY_STEPS if (name := self._list(queue, step)) != first]
-        return Bell(queue=queue, message=message, lists=(first, *others))
+            return Bell(queue=queue, message=json.dumps([job_id, level]).encode(), list="")
+        return Bell(queue=queue, message=self._envelope(job_id, queue, level), list=self._list(queue, level))
 
-    async def ring(self, job_id: str, fields: Mapping[str, str]) -> None:
-        """Publish through kombu, in a thread, within a deadline.
+    def lists(self, queue: str) -> Sequence[str]:
+        """The lists of a queue, by level, when the broker is the store itself; else none."""
+        return [self._list(queue, step) for step in PRIORITY_STEPS] if self._native else []
 
-        Raises Unavailable; the job stays, and is rung again by the next who asks.
+    async def ring(self, bell: Bell) -> None:
+        """Publish through kombu, in a thread, within a second.
+
+        Raises Unavailable: the message may have been sent or not; who waits is rung for again by the reaper.
         """
         assert self._threads is not None
-        options = json.loads(fields["message"])
+        if self._breaker.open(time.monotonic()) or self._ringing >= _AT_ONCE:
+            raise broker_away()
+        job_id, level = json.loads(bell.message)
         loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(self._threads, partial(self._publish, job_id, options))
+        self._ringing += 1
+        work = loop.run_in_executor(self._threads, partial(self._publish, job_id, bell.queue, level))
+        work.add_done_callback(self._rung)
         try:
             async with asyncio.timeout(_DEADLINE):
                 await asyncio.shield(work)
         except Exception as error:
-            work.add_done_callback(lambda done: done.cancelled() or done.exception())
-            raise Unavailable("the broker cannot be reached", retry_after=2.0, extra={"part": "broker"}) from error
+            self._breaker.failed(time.monotonic())
+            raise broker_away() from error
+        self._breaker.succeeded()
 
     async def close(self) -> None:
         """End the threads; may be called twice."""
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _publish(self, job_id: str, options: Mapping[str, Any]) -> None:
-        app.send_task(
-            TASK,
-            (job_id,),
-            task_id=job_id,
-            queue=options["queue"],
-            priority=options["priority"],
-            ignore_result=True,
-            time_limit=ceil(options["time_limit"] + HARD_LIMIT_GRACE),
-            countdown=max(0.0, options["due"] - time.time()) or None,
-        )
+    def _rung(self, work: asyncio.Future[None]) -> None:
+        self._ringing -= 1
+        if not work.cancelled():
+            work.exception()  # it is the waiting one's, who may have gone
+
+    def _publish(self, job_id: str, queue: str, level: int) -> None:
+        app.send_task(TASK, (queue,), task_id=job_id, queue=queue, priority=level, ignore_result=True)
 
     def _list(self, queue: str, level: int) -> str:
         return f"{self._prefix}{queue}{_SEPARATOR}{level}" if level else f"{self._prefix}{queue}"
 
-    def _envelope(self, job_id: str, queue: str, level: int, time_limit: float, countdown: float) -> bytes:
-        message = app.amqp.as_task_v2(
-            job_id,
-            TASK,
-            (job_id,),
-            {},
-            countdown=countdown or None,
-            time_limit=ceil(time_limit + HARD_LIMIT_GRACE),
-            ignore_result=True,
-        )
+    def _envelope(self, job_id: str, queue: str, level: int) -> bytes:
+        message = app.amqp.as_task_v2(job_id, TASK, (queue,), {}, ignore_result=True)
         content_type, encoding, body = dumps(message.body, serializer=self._serializer)
         raw = body.encode() if isinstance(body, str) else body
         properties = {
@@ -125,3 +119,8 @@ class CeleryDoorbell:
                 "properties": properties,
             }
         ).encode()
+
+
+def broker_away() -> Unavailable:
+    """The broker does not answer; worth trying again in two seconds."""
+    return Unavailable("the broker cannot be reached", retry_after=2.0, extra={"part": "broker"})

@@ -22,6 +22,8 @@ from cache_layer.keys import Key, digest
 Access: TypeAlias = str | Callable[[Principal, Any], bool | Awaitable[bool]]
 #: Names, or a function (params) -> names.
 Tags: TypeAlias = Iterable[str] | Callable[[Any], Iterable[str]]
+#: Classes of exceptions.
+Exceptions: TypeAlias = Iterable[type[Exception]]
 #: What of the principal belongs to the key: nothing, the user, or what a function (principal) -> str says.
 Vary: TypeAlias = Literal["user"] | Callable[[Principal], str] | None
 
@@ -38,8 +40,12 @@ class Declared:
     priority: int
     #: Seconds for one attempt.
     time_limit: float
-    #: Tries after the first.
+    #: Tries after the first, and after which exceptions there is one.
     retries: int
+    retry_on: tuple[type[Exception], ...] = (Exception,)
+    fail_on: tuple[type[Exception], ...] = ()
+    #: Seconds within which a job must have begun; None: it may wait for ever.
+    expires: float | None = None
     access: Access
 
     @cached_property
@@ -166,6 +172,8 @@ class Action(Declared):
     #: What becomes of missed firings, and the seconds after which they are not made up for.
     catch_up: Literal["skip", "last", "all"] = "last"
     lateness: float = LATENESS
+    #: Its changes of the database and the end of its job are one transaction.
+    atomic: bool = False
 
 
 def _ask(name: str, option: str, function: Callable[[Any], Any], argument: Any) -> Any:

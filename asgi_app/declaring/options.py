@@ -33,6 +33,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "priority": (0, 9, "whole number, 9 the most urgent"),
     "retries": (0, 100, "whole number"),
     "schedule": (0.5, MONTH, "seconds"),
+    "expires": (1, MONTH, "seconds"),
     "lateness": (0, MONTH, "seconds"),
 }
 _WHOLE = frozenset({"priority", "retries"})
@@ -76,6 +77,14 @@ def choice_reasons(option: str, value: Any, allowed: tuple[str, ...]) -> Iterato
 def flag_reasons(option: str, value: Any) -> Iterator[str]:
     if not isinstance(value, bool):
         yield f"{option} must be True or False, not {value!r}"
+
+
+def exceptions_reasons(**lists: Any) -> Iterator[str]:
+    for option, classes in lists.items():
+        if not isinstance(classes, tuple | list | set | frozenset) or not all(
+            isinstance(found, type) and issubclass(found, Exception) for found in classes
+        ):
+            yield f"{option} must be a tuple of exception classes such as (ConnectionError,), not {classes!r}"
 
 
 def queue_reasons(queue: Any) -> Iterator[str]:

@@ -235,6 +235,25 @@ SETTINGS: tuple[Setting, ...] = (
         help="waiting jobs per queue before 503",
     ),
     Setting(
+        name="MILLPOND_MAX_WAITING_PER_PRINCIPAL",
+        read=readers.whole(0, 10_000_000),
+        default="1000",
+        help="waiting jobs of one user before 429, over all queues; `0`: any number; not counted for the public",
+    ),
+    Setting(
+        name="MILLPOND_MAX_RUNNING_PER_PRINCIPAL",
+        read=readers.whole(0, 10_000_000),
+        default="0",
+        help="jobs of one user that run at once, the others wait; `0`: any number; not counted for the public",
+    ),
+    Setting(
+        name="MILLPOND_JOB_RETENTION",
+        read=readers.seconds(60, 10 * 365 * 86400),
+        default="604800",
+        shown="7 days",
+        help="seconds for which a job of an action is kept after its end, and its Idempotency-Key",
+    ),
+    Setting(
         name="MILLPOND_KEY_RATE",
         read=readers.whole(1, 10_000_000),
         default="1000",

@@ -28,6 +28,7 @@ from cache_layer.keys import Key, digest
 from cache_layer.outdated import Outdated
 from cache_layer.position import Position
 from cache_layer.publication import Changed, Publication
+from cache_layer.queues import Limits
 from cache_layer.records import Records
 from cache_layer.redis import Store
 
@@ -47,7 +48,7 @@ class SharedCache(Cache):
         super().__init__(store, invalidator=self.invalidator, secret=secret)
         self._kept = kept
         self._values = Versioned(store.names.everything(), secret)
-        self._records = Records(store, queue_limit=0)
+        self._records = Records(store, Limits(queue=0))
 
     async def lookup(self, key: Key, *, near: bool = True) -> Found:
         """As `Cache.lookup`.  A failure is asked for only where no fresh value is."""
@@ -121,6 +122,7 @@ class SharedCache(Cache):
         luck: float,
         job_id: str | None = None,
         fence: int | None = None,
+        worker: str = "",
         asker: str | None = None,
     ) -> Committed:
         put = partial(
@@ -134,10 +136,10 @@ class SharedCache(Cache):
         try:
             if job_id is None:
                 return await self._commit_here(key, put, holder, tag_versions, asker)
-            return await self._commit_job(key, put, job_id, fence, tag_versions)
+            return await self._commit_job(key, put, job_id, fence, worker, tag_versions)
         except TooLarge as error:
             problem = problem_bytes(ValueTooLarge(f"the cache {self._kept.alias!r} takes no value of {error}"))
-            return await self._too_large(key, problem, holder, job_id, fence)
+            return await self._too_large(key, problem, holder, job_id, fence, worker)
 
     async def _commit_here(
         self, key: Key, put: partial[Put], token: str, versions: Versions, asker: str | None
@@ -158,7 +160,7 @@ class SharedCache(Cache):
             await self._count(f"{asker} bytes", size)
 
     async def _commit_job(
-        self, key: Key, put: partial[Put], job_id: str, fence: int | None, versions: Versions
+        self, key: Key, put: partial[Put], job_id: str, fence: int | None, worker: str, versions: Versions
     ) -> Committed:
         """First the value, then the end of its job: whoever is woken by it finds the value."""
         names, shared = self.names, 1 + len(key.tags)
@@ -186,6 +188,7 @@ class SharedCache(Cache):
             luck=0.5,
             job_id=job_id,
             fence=fence,
+            worker=worker,
         )
         if ended.what == "stored":
             with suppress(StoreUnavailable):
@@ -209,13 +212,12 @@ class SharedCache(Cache):
                 await self.store.command("UNLINK", new)
 
     async def _too_large(
-        self, key: Key, problem: bytes, holder: str, job_id: str | None, fence: int | None
+        self, key: Key, problem: bytes, holder: str, job_id: str | None, fence: int | None, worker: str
     ) -> Committed:
         if job_id is None:
             await self.fail_in_place(key, problem, token=holder)
         else:
-            fields = {"lease": self.names.lease(key), "failure": self.names.failure(key)}
-            await self._records.end(job_id, fence or 0, "failed", fields=fields, problem=problem)
+            await self._records.end(job_id, fence or 0, "failed", worker=worker, problem=problem)
         return Committed(what="revoked", position=NOWHERE, ring=0)
 
     # --- failures, quotas

@@ -1,33 +1,137 @@
-"""Jobs over HTTP."""
+"""Jobs over HTTP: one, all of them, cancel, run again, forget."""
 
 from __future__ import annotations
 
+import asyncio
+
 from django.http import HttpRequest, HttpResponse
+from django.utils.http import parse_etags
 
 from asgi_app import access, jobs, wiring
-from asgi_app.errors import NotFound
+from asgi_app.errors import BadParameters, Denied, NotFound
+from asgi_app.http_caching import NotModified
 from asgi_app.registry import Principal
 from asgi_app.views.http import api, reply
+from asgi_app.views.preferences import preferences
+from asgi_app.views.resources import accepted
+from asgi_app.waiting import Waiter
+from cache_layer.publication import parse
+
+_STATUSES = ("queued", "running", "retrying", *sorted(jobs.TERMINAL))
+_MOST, _LONGEST_NAME = 200, 200
 
 
 @api("GET", "HEAD", "DELETE")
 async def detail(request: HttpRequest, principal: Principal, job_id: str) -> HttpResponse:
-    """`GET /api/v1/jobs/{id}`: the job, 200 while it exists.  `DELETE`: cancel, 202, or 200 when already over."""
+    """`GET /api/v1/jobs/{id}`: the job, 200 while it exists; with `Prefer: wait=N` once it has changed or is over.
+    `DELETE`: cancel, 202, or 200 when already over.
+    """
+    fields = await _visible(job_id, principal)
+    if request.method == "DELETE":
+        return await _cancel(fields, principal)
+    await wiring.node().desk.want(fields, principal)
+    asked = preferences(request.headers)
+    known = parse_etags(request.headers.get("If-None-Match", ""))
+    if asked.wait:
+        fields = await _changed(fields, principal, known, asked.wait)
+    response = _job(fields, 200)
+    if response["ETag"] in {tag.removeprefix("W/") for tag in known} or known == ["*"]:
+        response = NotModified.of(response)
+    if asked.applied:
+        response["Preference-Applied"] = asked.applied
+    response["Vary"] = "Authorization, Cookie, Prefer"
+    return response
+
+
+@api("GET", "HEAD")
+async def listing(request: HttpRequest, principal: Principal) -> HttpResponse:
+    """`GET /api/v1/jobs?status=&name=&cursor=&limit=`: jobs the principal may see, newest first."""
+    asked = _asked(request)
+    found, following = await wiring.node().desk.page(
+        principal, before=asked["cursor"], status=asked["status"], name=asked["name"], most=int(asked["limit"])
+    )
+    return reply({"items": [jobs.public(fields) for fields in found], "next": following})
+
+
+@api("POST")
+async def retry(request: HttpRequest, principal: Principal, job_id: str) -> HttpResponse:
+    """`POST /api/v1/jobs/{id}/retry`: run a job again that did not succeed; 202 with the new one; scope `run`."""
+    fields = await _visible(job_id, principal)
+    access.require_scope(principal, "run")
+    return await accepted(await wiring.node().desk.retry(fields))
+
+
+@api("POST")
+async def discard(request: HttpRequest, principal: Principal, job_id: str) -> HttpResponse:
+    """`POST /api/v1/jobs/{id}/discard`: forget a job that is over; 204; scope `run`."""
+    fields = await _visible(job_id, principal)
+    access.require_scope(principal, "run")
+    if fields["kind"] == "computation" and not access.is_staff(principal):
+        raise Denied("a computation is everybody's who may read it: only the staff forgets one")
+    await wiring.node().desk.discard(fields)
+    response = HttpResponse(status=204)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+async def _visible(job_id: str, principal: Principal) -> jobs.Fields:
     if not jobs.is_job_id(job_id):
         raise NotFound("there is no such job")
-    records = wiring.node().records
-    fields = await jobs.check_visible(await records.get(job_id), principal)
-    if request.method != "DELETE":
-        return _job(fields, 200)
+    return await jobs.check_visible(await wiring.node().desk.find(job_id), principal)
+
+
+async def _cancel(fields: jobs.Fields, principal: Principal) -> HttpResponse:
     access.require_scope(principal, "run")
-    status = await records.cancel(job_id)
-    fields = await jobs.check_visible(await records.get(job_id), principal)
-    return _job(fields, 200 if status in jobs.TERMINAL else 202)
+    over = await wiring.node().desk.cancel(fields, principal)
+    return _job(await _visible(fields["id"], principal), 200 if over else 202)
+
+
+async def _changed(fields: jobs.Fields, principal: Principal, known: list[str], wait: float) -> jobs.Fields:
+    """The job once it is not as the client knows it (without If-None-Match: once it is over), or after `wait` seconds."""
+    node, job_id = wiring.node(), fields["id"]
+
+    def awaited() -> bool:
+        if fields["status"] in jobs.TERMINAL:
+            return False
+        return not known or _etag(fields) in known
+
+    if not awaited():
+        return fields
+    deadline = asyncio.get_running_loop().time() + wait
+    async with Waiter(node.feed, node.store.names.job_channel(job_id), parse, deadline, None) as waiter:
+        while waiter.listening:
+            fields = await _visible(job_id, principal)
+            if not awaited() or not await waiter.woken():
+                break
+            await node.desk.want(fields, principal)
+    return fields
+
+
+def _asked(request: HttpRequest) -> dict[str, str]:
+    given = request.GET
+    asked = {"status": "", "name": "", "cursor": "", "limit": "50"}
+    bad = [{"name": name, "reason": f"unknown; allowed are {', '.join(asked)}"} for name in given if name not in asked]
+    bad += [{"name": name, "reason": "is given twice"} for name in given if len(given.getlist(name)) > 1]
+    asked |= {name: given[name] for name in asked if given.get(name)}
+    if asked["status"] and asked["status"] not in _STATUSES:
+        bad.append({"name": "status", "reason": f"one of {', '.join(_STATUSES)}"})
+    if len(asked["name"]) > _LONGEST_NAME or "\0" in asked["name"]:
+        bad.append({"name": "name", "reason": f"the name of a resource or action, at most {_LONGEST_NAME} characters"})
+    if asked["cursor"] and not jobs.is_job_id(asked["cursor"]):
+        bad.append({"name": "cursor", "reason": "the `next` of a page"})
+    if not (asked["limit"].isascii() and asked["limit"].isdigit() and 1 <= int(asked["limit"][:9]) <= _MOST):
+        bad.append({"name": "limit", "reason": f"a whole number, 1 to {_MOST}"})
+    if bad:
+        raise BadParameters(bad)
+    return asked
+
+
+def _etag(fields: jobs.Fields) -> str:
+    return f'"v{fields["version"]}"'
 
 
 def _job(fields: jobs.Fields, status: int) -> HttpResponse:
-    job = jobs.public(fields)
-    response = reply(job, status, ETag=f'"v{job["version"]}"')
-    if job["status"] not in jobs.TERMINAL:
+    response = reply(jobs.public(fields), status, ETag=_etag(fields))
+    if fields["status"] not in jobs.TERMINAL:
         response["Retry-After"] = "1"
     return response

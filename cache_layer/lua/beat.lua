@@ -1,18 +1,29 @@
--- A running attempt is alive, and perhaps has something to tell.
--- KEYS 1 job  2 index of live jobs
--- ARGV 1 fence  2 lease ms  3 progress JSON ("" only a beat)  4 job channel  5 value channel ("" none)  6 signal JSON
---      7 job id
--- Returns 0: this attempt has lost its job, stop; 1: go on; 2: somebody asked to cancel.
-local was = redis.call('HMGET', KEYS[1], 'status', 'fence', 'cancel')
-if was[1] ~= 'running' or was[2] ~= ARGV[1] then return 0 end
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-redis.call('HSET', KEYS[1], 'lease_until', now + tonumber(ARGV[2]))
-redis.call('ZADD', KEYS[2], now + tonumber(ARGV[2]), ARGV[7])
-if ARGV[3] ~= '' then
-  redis.call('HSET', KEYS[1], 'progress', ARGV[3])
-  redis.call('HINCRBY', KEYS[1], 'version', 1)
-  redis.call('PUBLISH', ARGV[4], 'C')
-  if ARGV[5] ~= '' then redis.call('PUBLISH', ARGV[5], 'P' .. ARGV[6]) end
+-- A running attempt asks whether it goes on, and perhaps has something to tell.
+-- KEYS 1 job (of an action: its progress)  2 what its worker holds  3 jobs whose end was asked for
+-- ARGV 1 job id  2 fence  3 "1": a computation  4 what is held, as JSON  5 progress JSON ("" none)  6 job channel
+--      7 value channel ("" none)  8 signal JSON  9 ttl of the progress of an action, ms
+-- Returns 0: this attempt has lost its job, stop; 1: go on; 2: somebody asked to cancel; 3: an action that nobody knows
+--      here, the database says whether it still is this attempt's.
+if ARGV[3] == '1' then
+  local was = redis.call('HMGET', KEYS[1], 'status', 'fence')
+  if was[1] ~= 'running' or was[2] ~= ARGV[2] then return 0 end
+  redis.call('HSET', KEYS[2], ARGV[1], ARGV[4])
+else
+  local held = redis.call('HGET', KEYS[2], ARGV[1])
+  if not held then return 3 end
+  if cjson.decode(held).fence ~= tonumber(ARGV[2]) then return 0 end
 end
-return was[3] and 2 or 1
+if ARGV[5] ~= '' then
+  if ARGV[3] == '1' then
+    redis.call('HSET', KEYS[1], 'progress', ARGV[5])
+    redis.call('HINCRBY', KEYS[1], 'version', 1)
+  else
+    if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[2] then redis.call('DEL', KEYS[1]) end
+    redis.call('HSET', KEYS[1], 'progress', ARGV[5], 'fence', ARGV[2])
+    redis.call('HINCRBY', KEYS[1], 'reports', 1)
+    redis.call('PEXPIRE', KEYS[1], ARGV[9])
+  end
+  redis.call('PUBLISH', ARGV[6], 'C')
+  if ARGV[7] ~= '' then redis.call('PUBLISH', ARGV[7], 'P' .. ARGV[8]) end
+end
+return redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 and 2 or 1

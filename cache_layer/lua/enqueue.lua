@@ -1,23 +1,20 @@
--- Create the job of an action and ring the doorbell; the same id twice is one job.
--- KEYS 1 job  2 sign of life of the queue's workers  3 index of live jobs  4.. broker lists of the queue, the one to ring
---      first
--- ARGV 1 queue limit  2 message  3 job id  4 ms after which a waiting job is rung again
---      5.. fields of the job, alternating with values
--- Returns {what, workers alive, ring}.  what: joined (it exists), created, full.
+-- Put a job on its queue, now or later, and ring the doorbell; it waits already: nothing happens.
+-- KEYS 1 job: of a computation, which has to be queued  2 list of the broker to ring (none: the caller rings)
+-- ARGV 1 prefix of the queues  2 job id  3 queue  4 kind  5 priority  6 lane  7 ms from now (0: now)  8 "1": before all
+--      others of its priority  9 message
+-- Returns 1: the caller must ring; else 0.
+local Q = ARGV[1]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local alive = redis.call('ZCOUNT', KEYS[2], now, '+inf')
-local native = #KEYS > 3
-if redis.call('EXISTS', KEYS[1]) == 1 then return {'joined', alive, 0} end
-if native then
-  local waiting = 0
-  for i = 4, #KEYS do waiting = waiting + redis.call('LLEN', KEYS[i]) end
-  if waiting >= tonumber(ARGV[1]) then return {'full', alive, 0} end
+--# _queue.lua
+if ARGV[4] == 'computation' and redis.call('HGET', KEYS[1], 'status') ~= 'queued' then return 0 end
+local waits = about(ARGV[2])
+if tonumber(ARGV[7]) > 0 then
+  if not waits then put_later(ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6], now + tonumber(ARGV[7])) end
+  return 0
 end
-local list = native and KEYS[4] or ''
--- No TTL: see submit.lua.
-redis.call('HSET', KEYS[1], 'status', 'queued', 'version', 1, 'fence', 0, 'crashes', 0, 'reruns', 0, 'rings', 0,
-  'created_at', now, 'rung_at', now, 'list', list, 'message', ARGV[2], unpack(ARGV, 5))
-redis.call('ZADD', KEYS[3], now + tonumber(ARGV[4]), ARGV[3])
-if native then redis.call('LPUSH', list, ARGV[2]) end
-return {'created', alive, native and 0 or 1}
+if waits and not redis.call('ZSCORE', Q .. 'due', ARGV[2]) then return 0 end
+if not put(ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[8] == '1') then return 0 end
+if not KEYS[2] then return 1 end
+redis.call('LPUSH', KEYS[2], ARGV[9])
+return 0
