@@ -12,7 +12,10 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from asgi_app import api
+from asgi_app import (
+    admin_webhooks,  # noqa: F401  (what it registers)
+    api,
+)
 from asgi_app.errors import MillpondError
 from asgi_app.models import Job, ScheduleEntry
 from asgi_app.registry import Action
