@@ -18,6 +18,7 @@ from asgi_app.jobs import dump_principal
 from asgi_app.models import Job, Webhook
 from asgi_app.registry import Principal
 from tests.support.receiver import Receiver
+from tests.support.store import StoreServer
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def loopback() -> Env:
 
 
 @pytest.fixture
-def owner(transactional_db: None) -> User:
+def owner(transactional_db: None, store_server: StoreServer) -> User:
     """Who is to be told."""
     return User.objects.create_user("ada")
 
