@@ -71,7 +71,7 @@ async def refresh(request: HttpRequest, principal: Principal, name: str) -> Http
 
 async def accepted(job_id: str) -> HttpResponse:
     """202 with the job."""
-    fields = await wiring.node().records.get(job_id)
+    fields = await wiring.node().desk.find(job_id)
     if fields is None:
         raise store_away()  # it was there a moment ago
     return reply(jobs.public(fields), 202, Location=f"/api/v1/jobs/{job_id}", Retry_After=str(_JOB_RETRY))
