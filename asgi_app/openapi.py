@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document of the whole API.  Pure: what is declared and may be seen -> a dict.
 
-Every declared resource and action is a path of its own, with its own parameters; the rest stands in
-`describing/table.py`.
+Every declared resource and action is a path of its own, with its own parameters; for every other operation there is an
+entry in a table of `describing/`, and a path of `urls.py` without one fails a test.
 
 Invariant: the document names nothing that was not handed in, so that it tells nobody of what they may not see.
 """
@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from asgi_app.describing import jobs, service, webhooks
+from asgi_app.describing.common import GROUPS, LINKS, PARAMETERS
 from asgi_app.describing.declared import NOT_MODIFIED, action_operations, resource_operations
 from asgi_app.describing.operations import Components, Operation, written
 from asgi_app.describing.shapes import HEADERS, SCHEMAS, Schema
-from asgi_app.describing.table import GROUPS, LINKS, OPERATIONS, PARAMETERS
 from asgi_app.registry import Action, Resource
 
+#: What every service answers, whatever it declares.
+OPERATIONS: tuple[Operation, ...] = (*service.OPERATIONS, *jobs.OPERATIONS, *webhooks.OPERATIONS)
 _ABOUT = """Slow functions as live resources: computed once, kept, and shown live.
 
 A resource is read with GET: 200 with its value, or 202 with the job that computes it; the same address with

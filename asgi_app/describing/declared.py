@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from asgi_app.describing.common import ACCEPTED_HEADERS, BASE, JOB_LINKS
 from asgi_app.describing.operations import Components, Operation, answer
 from asgi_app.describing.shapes import ANYTHING, TEXT, Schema, ref
-from asgi_app.describing.table import ACCEPTED_HEADERS, BASE, JOB, JOB_LINKS
 from asgi_app.errors import (
     BadParameters,
     ComputationFailed,
@@ -28,6 +28,7 @@ from asgi_app.errors import (
 )
 from asgi_app.registry import Action, Resource
 
+_JOB = ref("schemas", "Job")
 _OF_A_VALUE = ("Age", "Cache-Control", "Cache-Status", "ETag", "Millpond-Computed", "Millpond-Topic")
 _ALWAYS = ("Preference-Applied", "Vary")
 #: Kinds of JSON whose text in a query is the value itself.
@@ -81,8 +82,8 @@ def action_operations(action: Action, shared: Components) -> Iterator[Operation]
         doc=_doc(action.doc, action.name, schedule),
         parameters=(ref("parameters", "IdempotencyKey"),),
         body=_shared(action.schema(), action.name, shared),
-        answers={202: answer("The job.", JOB, headers=ACCEPTED_HEADERS, links=JOB_LINKS)},
-        errors=(BadParameters, Denied, IdempotencyMismatch, Misdeclared),
+        answers={202: answer("The job.", _JOB, headers=ACCEPTED_HEADERS, links=JOB_LINKS)},
+        errors=(BadParameters, Denied, IdempotencyMismatch, TooManyRequests, Misdeclared),
         scope=None if action.access == "public" else "run",
         public=action.access == "public",
     )
@@ -111,7 +112,7 @@ def _accepted(resource: Resource, schema: Schema, headers: tuple[str, ...]) -> S
     }
     if not resource.offload:
         return answer("Where it will be.", ref("schemas", "Promise"), headers=headers, links={"value": again})
-    return answer("The job that computes it.", JOB, headers=headers, links={**JOB_LINKS, "value": again})
+    return answer("The job that computes it.", _JOB, headers=headers, links={**JOB_LINKS, "value": again})
 
 
 def _doc(doc: str, name: str, more: str) -> str:

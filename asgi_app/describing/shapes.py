@@ -73,6 +73,17 @@ PROGRESS = record(
     }
 )
 
+ATTEMPT = record(
+    {
+        "attempt": COUNT,
+        "outcome": TEXT,
+        "detail": nullable(TEXT),
+        "worker": nullable(TEXT),
+        "started_at": nullable(TIME),
+        "ended_at": nullable(TIME),
+    }
+)
+
 JOB = record(
     {
         "id": JOB_ID,
@@ -88,9 +99,11 @@ JOB = record(
         "queue": TEXT,
         "priority": {"type": "integer", "minimum": 0, "maximum": 9, "description": "9 is the most urgent."},
         "position": nullable({**COUNT, "description": "How many are before it."}),
+        "eta": nullable({"type": "number", "minimum": 0, "description": "Seconds it may still take."}),
         "error": nullable(ref("schemas", "Problem")),
         "result_url": nullable({**LINK, "description": "Where the value of a computation that succeeded is."}),
         "topic": {"type": "string", "pattern": "^job:"},
+        "history": {"type": "array", "items": ref("schemas", "Attempt"), "description": "The last attempts."},
         "version": {**COUNT, "description": "Grows at each change."},
     },
     doc="One run of a resource's function or of an action, from the time it was asked for.",
@@ -134,13 +147,42 @@ CHECKS = record(
     }
 )
 
+WEBHOOK = record(
+    {
+        "id": {"type": "string", "format": "uuid"},
+        "url": TEXT,
+        "actions": {"type": "array", "items": TEXT},
+        "active": {"type": "boolean"},
+        "disabled_reason": nullable(TEXT),
+        "created_at": TIME,
+    }
+)
+
+DELIVERY = record(
+    {
+        "id": {"type": "string", "format": "uuid"},
+        "type": {"type": "string", "description": "`job.` and the state in which the job ended, or `webhook.test`."},
+        "job": nullable(JOB_ID),
+        "status": {"type": "string", "enum": ["pending", "delivered", "dead"]},
+        "attempts": COUNT,
+        "next_attempt_at": nullable(TIME),
+        "last_status": nullable({"type": "integer"}),
+        "last_error": nullable(TEXT),
+        "created_at": TIME,
+        "delivered_at": nullable(TIME),
+    }
+)
+
 SCHEMAS: dict[str, Schema] = {
     "Problem": PROBLEM,
     "Progress": PROGRESS,
+    "Attempt": ATTEMPT,
     "Job": JOB,
     "Promise": PROMISE,
     "Resource": DECLARED,
     "Checks": CHECKS,
+    "Webhook": WEBHOOK,
+    "Delivery": DELIVERY,
 }
 
 

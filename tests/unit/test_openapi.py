@@ -64,7 +64,7 @@ def routes() -> set[tuple[str, str]]:
 
 
 def test_every_route_is_described_and_nothing_else() -> None:
-    """A path or a method that is added to the URLs needs its entry in `describing/table.py`."""
+    """A path or a method that is added to the URLs needs its entry in a table of `describing/`."""
     found = {(method, nameless(path)) for method, path in operations(described())}
     assert found - STREAMS == routes()
 

@@ -24,7 +24,7 @@ export class Field {
     const schema = resolved(json ?? parameter.schema, description);
     this.several = !json && schema.type === "array";
     this.input = control(schema, Boolean(json), this.several, parameter.required);
-    const hint = [said(schema, Boolean(json)), parameter.description, schema.description].filter((part) => part && part !== "string").join(". ");
+    const hint = [said(schema, Boolean(json)), parameter.description, schema.description].filter((part) => part && part !== "string").map((part) => part.replace(/\.$/, "")).join(". ");
     Object.assign(this.input, { id, name: parameter.name, required: Boolean(parameter.required) });
     this.input.setAttribute("aria-describedby", `${id}-hint`);
     const mark = parameter.required ? [el("abbr", { title: "required" }, "*")] : [];

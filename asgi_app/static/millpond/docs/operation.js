@@ -29,7 +29,7 @@ export class OperationView {
     this.#draw();
     this.root.open = true;
     for (const field of this.#fields) if (values[field.name] !== undefined) field.fill(values[field.name]);
-    this.root.scrollIntoView({ block: "nearest" });
+    this.root.scrollIntoView({ block: "start" });
     this.root.querySelector("summary").focus({ preventScroll: true });
   }
 

@@ -1,76 +1,11 @@
-"""The operations every service has, whatever it declares: one entry for each; a path of `urls.py` without one fails a
-test.  Pure.
-
-Invariant: order here is order in the document.
-"""
+"""The operations every service has, but for those on jobs and webhooks.  Pure."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from asgi_app.describing.common import BASE, NO_STORE
 from asgi_app.describing.operations import Operation, answer, parameter
-from asgi_app.describing.shapes import JOB_ID, TEXT, Schema, listing, record, ref
+from asgi_app.describing.shapes import TEXT, listing, record, ref
 from asgi_app.errors import BadParameters, Denied, NotFound, TooManyRequests
-
-BASE = "/api/v1"
-#: Headings, with what stands under them.
-GROUPS = {
-    "Resources": "Values of declared functions: computed once, kept, and shown live.",
-    "Actions": "Declared jobs with side effects.",
-    "Jobs": "What runs or ran: computations of resources, and actions.",
-    "Changes": "Telling the service that something has changed.",
-    "Service": "The service itself: how to connect to it, and how it is.",
-}
-
-JOB = ref("schemas", "Job")
-ID = parameter("id", "path", "Of the job.", JOB_ID)
-PREFER = parameter(
-    "Prefer",
-    "header",
-    "RFC 7240: `wait=N` holds the request up to N seconds (30 at the most) for the value, or, with If-None-Match, for "
-    "a newer one; `respond-async` never waits.  What is not understood is ignored.",
-    TEXT,
-    example="wait=5",
-)
-IF_NONE_MATCH = parameter(
-    "If-None-Match", "header", "ETags the client has; with one that is current the answer is 304.", TEXT
-)
-CACHE_CONTROL = parameter(
-    "Cache-Control",
-    "header",
-    "RFC 9111: `only-if-cached`, `max-age`, `min-fresh`, `max-stale`.  None forces a computation.",
-    TEXT,
-)
-IDEMPOTENCY_KEY = parameter(
-    "Idempotency-Key",
-    "header",
-    "The same key with the same body is the same job; with another body it is a 422.",
-    {"type": "string", "minLength": 1, "maxLength": 255},
-)
-PARAMETERS: dict[str, Schema] = {
-    "JobId": ID,
-    "Prefer": PREFER,
-    "IfNoneMatch": IF_NONE_MATCH,
-    "CacheControl": CACHE_CONTROL,
-    "IdempotencyKey": IDEMPOTENCY_KEY,
-}
-
-
-def _about_a_job(operation: str, doc: str) -> Schema:
-    return {"operationId": operation, "parameters": {"id": "$response.body#/id"}, "description": doc}
-
-
-#: What may be done with the job that an answer shows.
-LINKS: dict[str, Schema] = {
-    "job": _about_a_job("readJob", "How it is doing."),
-    "cancel": _about_a_job("cancelJob", "End it."),
-}
-JOB_LINKS: dict[str, Schema] = {name: ref("links", name) for name in LINKS}
-
-ACCEPTED_HEADERS = ("Cache-Control", "Location", "Retry-After")
-_KEPT_BY_NOBODY = ("Cache-Control",)
-_JOB_HEADERS = ("Cache-Control", "ETag", "Retry-After")
-_NO_STORE: Any = {"headers": _KEPT_BY_NOBODY}
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
@@ -79,7 +14,7 @@ OPERATIONS: tuple[Operation, ...] = (
         id="listResources",
         group="Resources",
         doc="Every resource one may see.",
-        answers={200: answer("The resources, by name.", listing(ref("schemas", "Resource")), **_NO_STORE)},
+        answers={200: answer("The resources, by name.", listing(ref("schemas", "Resource")), headers=NO_STORE)},
     ),
     Operation(
         method="GET",
@@ -104,31 +39,6 @@ OPERATIONS: tuple[Operation, ...] = (
         scope="read",
     ),
     Operation(
-        method="GET",
-        path=f"{BASE}/jobs/{{id}}",
-        id="readJob",
-        group="Jobs",
-        doc="A job.\n\nOther people's jobs do not exist.",
-        parameters=(ref("parameters", "JobId"),),
-        answers={200: answer("The job, while it exists.", JOB, headers=_JOB_HEADERS, links=JOB_LINKS)},
-        errors=(NotFound,),
-    ),
-    Operation(
-        method="DELETE",
-        path=f"{BASE}/jobs/{{id}}",
-        id="cancelJob",
-        group="Jobs",
-        doc="Cancel a job.",
-        parameters=(ref("parameters", "JobId"),),
-        answers={
-            200: answer("It is over.", JOB, headers=_JOB_HEADERS, links=JOB_LINKS),
-            202: answer("It has been told to end.", JOB, headers=_JOB_HEADERS, links=JOB_LINKS),
-        },
-        errors=(NotFound,),
-        scope="run",
-        public=False,
-    ),
-    Operation(
         method="POST",
         path=f"{BASE}/invalidate",
         id="invalidate",
@@ -140,7 +50,7 @@ OPERATIONS: tuple[Operation, ...] = (
             ),
             "additionalProperties": False,
         },
-        answers={200: answer("Done.", record({"tags": {"type": "array", "items": TEXT}}), **_NO_STORE)},
+        answers={200: answer("Done.", record({"tags": {"type": "array", "items": TEXT}}), headers=NO_STORE)},
         errors=(BadParameters,),
         scope="invalidate",
         public=False,
@@ -152,7 +62,7 @@ OPERATIONS: tuple[Operation, ...] = (
         group="Service",
         doc="A short-lived token for the websocket, for who is asking.\n\nA JWT (HS256), to be given to any Centrifuge "
         "client that connects to `/connection/websocket`.",
-        answers={200: answer("The token.", record({"token": TEXT}), **_NO_STORE)},
+        answers={200: answer("The token.", record({"token": TEXT}), headers=NO_STORE)},
         public=False,
     ),
     Operation(
@@ -182,7 +92,7 @@ OPERATIONS: tuple[Operation, ...] = (
         id="alive",
         group="Service",
         doc="Whether this process answers.",
-        answers={200: answer("It does.", record({"status": {"const": "alive"}}), **_NO_STORE)},
+        answers={200: answer("It does.", record({"status": {"const": "alive"}}), headers=NO_STORE)},
         bare=True,
     ),
     Operation(
@@ -192,7 +102,7 @@ OPERATIONS: tuple[Operation, ...] = (
         group="Service",
         doc="Every part the service needs, by name.",
         answers={
-            200: answer("All are there.", ref("schemas", "Checks"), **_NO_STORE),
+            200: answer("All are there.", ref("schemas", "Checks"), headers=NO_STORE),
             503: answer(
                 "One is broken, or this process is leaving.",
                 ref("schemas", "Checks"),
@@ -207,7 +117,7 @@ OPERATIONS: tuple[Operation, ...] = (
         id="metrics",
         group="Service",
         doc="What this process counts, for Prometheus.",
-        answers={200: answer("Text.", TEXT, media="text/plain", headers=_KEPT_BY_NOBODY)},
+        answers={200: answer("Text.", TEXT, media="text/plain", headers=NO_STORE)},
         bare=True,
     ),
 )
