@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from channels.db import database_sync_to_async
 from django.db import Error
@@ -22,13 +23,14 @@ from asgi_app.errors import MillpondError
 from asgi_app.jobs import firing_id
 from asgi_app.registry import Action, Principal, Registry, Resource, registry
 from asgi_app.scheduling import book
-from asgi_app.scheduling.plans import Plan, declared
+from asgi_app.scheduling.plans import Plan, Settled, declared
 from cache_layer.errors import StoreUnavailable
 from tasks.heartbeat import EVERY, LIFE
 from tasks.identity import process_name
 from tasks.reaper import keep_reaping
 from tasks.relay import keep_relaying
 from tasks.timetable import Entry, Timetable
+from tasks.webhooks import keep_delivering
 
 log = logging.getLogger(__name__)
 
@@ -63,13 +65,20 @@ class Scheduler:
         now = self._clock()
         if not self._begun and time.monotonic() > self._patient_until:
             log.warning("what was missed before is not made up for: the database did not say it")
-            self._change(list(declared(self._registry)), {}, now)
+            self.change(list(declared(self._registry)), {})
         for key, entry in self._timetable.entries.items():
             entry.take_up(now)
             if entry.waiting and key not in self._firing:
                 self._firing[key] = asyncio.ensure_future(self._fire_waiting(entry))
-                self._firing[key].add_done_callback(lambda _, key=key: self._firing.pop(key, None))
+                self._firing[key].add_done_callback(partial(self._ended, key))
         return self._timetable.next_due() - now
+
+    def change(self, plans: list[Plan], settled: dict[str, Settled]) -> None:
+        """From now on these plans and no others; see `Timetable.change`."""
+        if not self._begun:
+            log.info("%d schedules: %s", len(plans), ", ".join(plan.key for plan in plans))
+        self._timetable.change(plans, settled, self._clock())
+        self._begun = True
 
     async def look(self) -> None:
         """Tell the database how far this one has got, and read what it has to say.  A database that is away changes
@@ -86,7 +95,7 @@ class Scheduler:
             self._away = True
             return
         self._away = False
-        self._change([*declared(self._registry), *made], settled, self._clock())
+        self.change([*declared(self._registry), *made], settled)
         for name, reason in wrong.items():
             if self._complaints.get(name) != reason:
                 log.warning("the schedule '%s' is not fired: %s", name, reason)
@@ -104,7 +113,7 @@ class Scheduler:
     async def idle(self) -> None:
         """Returns when nothing is being fired."""
         while self._firing:
-            await asyncio.wait(self._firing.values())
+            await asyncio.wait(list(self._firing.values()))
 
     async def stop(self) -> None:
         """End what is being fired, and say how far this one has got; may be called twice."""
@@ -115,18 +124,15 @@ class Scheduler:
             async with asyncio.timeout(5.0):
                 await self._tell()
 
-    def _change(self, plans: list[Plan], settled: dict[str, book.Settled], now: float) -> None:
-        if not self._begun:
-            log.info("%d schedules: %s", len(plans), ", ".join(plan.key for plan in plans))
-        self._timetable.change(plans, settled, now)
-        self._begun = True
-
     async def _tell(self) -> None:
         reached = self._timetable.reached()
         news = {key: value for key, value in reached.items() if self._told.get(key) != value}
         if news:
             await database_sync_to_async(book.settle)(news)
         self._told = reached
+
+    def _ended(self, key: str, task: asyncio.Task[None]) -> None:
+        del self._firing[key]
 
     async def _fire_waiting(self, entry: Entry) -> None:
         """Fire what waits of an entry, one after another; what fails for now is tried again until it is too late."""
@@ -147,7 +153,7 @@ class Scheduler:
             entry.fired(due)
 
 
-def _read() -> tuple[list[Plan], dict[str, str], dict[str, book.Settled]]:
+def _read() -> tuple[list[Plan], dict[str, str], dict[str, Settled]]:
     return *book.plans(), book.settled()
 
 
@@ -178,8 +184,9 @@ async def serve(stopped: asyncio.Event) -> None:
     """Schedule until `stopped` is set."""
     node = await wiring.start_node()
     scheduler = Scheduler(node)
-    work = (_show_life(node), keep_reaping(node), keep_relaying(node), scheduler.keep_looking())
-    behind = [asyncio.ensure_future(each) for each in work]
+    of_every_scheduler = (_show_life, keep_reaping, keep_relaying, keep_delivering)
+    behind = [asyncio.ensure_future(work(node)) for work in of_every_scheduler]
+    behind.append(asyncio.ensure_future(scheduler.keep_looking()))
     try:
         while not stopped.is_set():
             await _sleep(stopped, min(0.5, max(0.01, scheduler.tick())))

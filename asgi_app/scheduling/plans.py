@@ -38,6 +38,14 @@ class Plan:
     since: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """How far a plan has got: everything due until `until` (unix seconds) by these times was fired or forgotten."""
+
+    times: str
+    until: float
+
+
 class Unplannable(Exception):
     """An entry cannot be fired; `reasons` has one text for each field that is wrong."""
 

@@ -44,7 +44,7 @@ def cron(line: str, timezone: str = "UTC") -> Rule:
     """Fires at the times of a five-field crontab line, read in a zone of the IANA."""
     minute, hour, day_of_month, month_of_year, day_of_week = line.split()
     fields, zone = crontab(minute, hour, day_of_week, day_of_month, month_of_year, app=_APP), ZoneInfo(timezone)
-    if len(fields.hour) == 24:
+    if len(fields.hour) == 24:  # type: ignore[attr-defined]
         return lambda moment: _by_elapsed_time(fields, zone, moment)
     return lambda moment: _by_the_wall(fields, zone, moment)
 
