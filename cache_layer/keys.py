@@ -129,10 +129,6 @@ class Names:
         """How long runs of a resource or action have taken."""
         return self.queues(f"d:{name}")
 
-    def idempotency(self, digest_: str) -> str:
-        """Which job a client's Idempotency-Key stands for."""
-        return f"k:{{{self._ns}}}:{digest_}"
-
     def brought(self, who: str) -> str:
         """How many keys nobody had asked for a principal has brought this minute, and their values' bytes."""
         return f"r:{{{self._ns}}}:{digest(who)}"
