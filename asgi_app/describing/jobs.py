@@ -11,20 +11,24 @@ JOB = ref("schemas", "Job")
 _ID = (ref("parameters", "JobId"),)
 _HEADERS = ("Cache-Control", "ETag", "Retry-After")
 _SEEN = ("Preference-Applied", "Vary")
+#: An empty one is none: forms send them.
+_NONE = {"allowEmptyValue": True}
 _FILTERS = (
-    parameter("status", "query", "Only jobs in this state.", {"type": "string", "enum": list(STATES)}),
+    parameter("status", "query", "Only jobs in this state.", {"type": "string", "enum": list(STATES)}, **_NONE),
     parameter(
         "name",
         "query",
         "Only of this resource or action.",
         {"type": "string", "maxLength": 200, "pattern": r"^[^\u0000]*$"},
+        **_NONE,
     ),
-    parameter("cursor", "query", "The `next` of the page before.", JOB_ID),
+    parameter("cursor", "query", "The `next` of the page before.", JOB_ID, **_NONE),
     parameter(
         "limit",
         "query",
         "Jobs of a page, at the most.",
         {"type": "integer", "minimum": 1, "maximum": 200, "default": 50},
+        **_NONE,
     ),
 )
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from django.http import HttpRequest, HttpResponse
 from django.utils.http import parse_etags
 
 from asgi_app import access, jobs, wiring
-from asgi_app.errors import BadParameters, Denied, NotFound
+from asgi_app.errors import BadParameters, Denied
 from asgi_app.http_caching import NotModified
 from asgi_app.registry import Principal
+from asgi_app.views.following import followed, visible
 from asgi_app.views.http import api, reply
 from asgi_app.views.preferences import preferences
-from asgi_app.views.resources import accepted
-from asgi_app.waiting import Waiter
-from cache_layer.publication import parse
+from asgi_app.views.resources import accepted, look_again
 
 _STATUSES = ("queued", "running", "retrying", *sorted(jobs.TERMINAL))
 _MOST, _LONGEST_NAME = 200, 200
@@ -26,14 +23,14 @@ async def detail(request: HttpRequest, principal: Principal, job_id: str) -> Htt
     """`GET /api/v1/jobs/{id}`: the job, 200 while it exists; with `Prefer: wait=N` once it has changed or is over.
     `DELETE`: cancel, 202, or 200 when already over.
     """
-    fields = await _visible(job_id, principal)
+    fields = await visible(job_id, principal)
     if request.method == "DELETE":
         return await _cancel(fields, principal)
     await wiring.node().desk.want(fields, principal)
     asked = preferences(request.headers)
     known = parse_etags(request.headers.get("If-None-Match", ""))
     if asked.wait:
-        fields = await _changed(fields, principal, known, asked.wait)
+        fields = await followed(fields, principal, lambda now: bool(known) and _etag(now) not in known, asked.wait)
     response = _job(fields, 200)
     if response["ETag"] in {tag.removeprefix("W/") for tag in known} or known == ["*"]:
         response = NotModified.of(response)
@@ -56,7 +53,7 @@ async def listing(request: HttpRequest, principal: Principal) -> HttpResponse:
 @api("POST")
 async def retry(request: HttpRequest, principal: Principal, job_id: str) -> HttpResponse:
     """`POST /api/v1/jobs/{id}/retry`: run a job again that did not succeed; 202 with the new one; scope `run`."""
-    fields = await _visible(job_id, principal)
+    fields = await visible(job_id, principal)
     access.require_scope(principal, "run")
     return await accepted(await wiring.node().desk.retry(fields))
 
@@ -64,7 +61,7 @@ async def retry(request: HttpRequest, principal: Principal, job_id: str) -> Http
 @api("POST")
 async def discard(request: HttpRequest, principal: Principal, job_id: str) -> HttpResponse:
     """`POST /api/v1/jobs/{id}/discard`: forget a job that is over; 204; scope `run`."""
-    fields = await _visible(job_id, principal)
+    fields = await visible(job_id, principal)
     access.require_scope(principal, "run")
     if fields["kind"] == "computation" and not access.is_staff(principal):
         raise Denied("a computation is everybody's who may read it: only the staff forgets one")
@@ -74,37 +71,11 @@ async def discard(request: HttpRequest, principal: Principal, job_id: str) -> Ht
     return response
 
 
-async def _visible(job_id: str, principal: Principal) -> jobs.Fields:
-    if not jobs.is_job_id(job_id):
-        raise NotFound("there is no such job")
-    return await jobs.check_visible(await wiring.node().desk.find(job_id), principal)
-
-
-async def _cancel(fields: jobs.Fields, principal: Principal) -> HttpResponse:
+async def _cancel(job_id: str, principal: Principal) -> HttpResponse:
     access.require_scope(principal, "run")
+    fields = await _visible(job_id, principal)
     over = await wiring.node().desk.cancel(fields, principal)
-    return _job(await _visible(fields["id"], principal), 200 if over else 202)
-
-
-async def _changed(fields: jobs.Fields, principal: Principal, known: list[str], wait: float) -> jobs.Fields:
-    """The job once it is not as the client knows it (without If-None-Match: once it is over), or after `wait` seconds."""
-    node, job_id = wiring.node(), fields["id"]
-
-    def awaited() -> bool:
-        if fields["status"] in jobs.TERMINAL:
-            return False
-        return not known or _etag(fields) in known
-
-    if not awaited():
-        return fields
-    deadline = asyncio.get_running_loop().time() + wait
-    async with Waiter(node.feed, node.store.names.job_channel(job_id), parse, deadline, None) as waiter:
-        while waiter.listening:
-            fields = await _visible(job_id, principal)
-            if not awaited() or not await waiter.woken():
-                break
-            await node.desk.want(fields, principal)
-    return fields
+    return _job(await visible(fields["id"], principal), 200 if over else 202)
 
 
 def _asked(request: HttpRequest) -> dict[str, str]:
@@ -133,5 +104,5 @@ def _etag(fields: jobs.Fields) -> str:
 def _job(fields: jobs.Fields, status: int) -> HttpResponse:
     response = reply(jobs.public(fields), status, ETag=_etag(fields))
     if fields["status"] not in jobs.TERMINAL:
-        response["Retry-After"] = "1"
+        response["Retry-After"] = look_again(fields)
     return response
