@@ -23,9 +23,9 @@ async def detail(request: HttpRequest, principal: Principal, job_id: str) -> Htt
     """`GET /api/v1/jobs/{id}`: the job, 200 while it exists; with `Prefer: wait=N` once it has changed or is over.
     `DELETE`: cancel, 202, or 200 when already over.
     """
-    fields = await visible(job_id, principal)
     if request.method == "DELETE":
-        return await _cancel(fields, principal)
+        return await _cancel(job_id, principal)
+    fields = await visible(job_id, principal)
     await wiring.node().desk.want(fields, principal)
     asked = preferences(request.headers)
     known = parse_etags(request.headers.get("If-None-Match", ""))
@@ -53,16 +53,16 @@ async def listing(request: HttpRequest, principal: Principal) -> HttpResponse:
 @api("POST")
 async def retry(request: HttpRequest, principal: Principal, job_id: str) -> HttpResponse:
     """`POST /api/v1/jobs/{id}/retry`: run a job again that did not succeed; 202 with the new one; scope `run`."""
-    fields = await visible(job_id, principal)
     access.require_scope(principal, "run")
+    fields = await visible(job_id, principal)
     return await accepted(await wiring.node().desk.retry(fields))
 
 
 @api("POST")
 async def discard(request: HttpRequest, principal: Principal, job_id: str) -> HttpResponse:
     """`POST /api/v1/jobs/{id}/discard`: forget a job that is over; 204; scope `run`."""
-    fields = await visible(job_id, principal)
     access.require_scope(principal, "run")
+    fields = await visible(job_id, principal)
     if fields["kind"] == "computation" and not access.is_staff(principal):
         raise Denied("a computation is everybody's who may read it: only the staff forgets one")
     await wiring.node().desk.discard(fields)
@@ -73,7 +73,7 @@ async def discard(request: HttpRequest, principal: Principal, job_id: str) -> Ht
 
 async def _cancel(job_id: str, principal: Principal) -> HttpResponse:
     access.require_scope(principal, "run")
-    fields = await _visible(job_id, principal)
+    fields = await visible(job_id, principal)
     over = await wiring.node().desk.cancel(fields, principal)
     return _job(await visible(fields["id"], principal), 200 if over else 202)
 
