@@ -26,6 +26,9 @@ from cache_layer.records import Records
 PAGE, _LOOKED_THROUGH = 50, 1000
 _BATCH = 200
 
+#: Empty: all of them.
+Statuses = frozenset[str]
+
 
 class Desk:
     """For one event loop."""
@@ -107,16 +110,22 @@ class Desk:
             await in_database(ledger.discard, fields["id"])
 
     async def page(
-        self, principal: Principal, *, before: str = "", status: str = "", name: str = "", most: int = PAGE
+        self,
+        principal: Principal,
+        *,
+        before: str = "",
+        statuses: Statuses = frozenset(),
+        name: str = "",
+        most: int = PAGE,
     ) -> tuple[list[Fields], str | None]:
         """Jobs the principal may see, newest first, from the job `before` on; and where the next page begins.
 
         A page may have fewer jobs than `most`, and a next one nevertheless.  Raises StoreUnavailable, Unavailable.
         """
         owner = None if is_staff(principal) else principal.user_id or ""
-        rows = await in_database(ledger.page, before, most + 1, owner=owner, status=status, name=name)
+        rows = await in_database(ledger.page, before, most + 1, owner=owner, statuses=statuses, name=name)
         try:
-            stored, reached = await self._computations(principal, before, status, name, most + 1)
+            stored, reached = await self._computations(principal, before, statuses, name, most + 1)
         except StoreUnavailable as error:
             if not rows:
                 raise store_away() from error
@@ -130,14 +139,16 @@ class Desk:
         return [await self._placed(fields) for fields in shown], following
 
     async def _computations(
-        self, principal: Principal, before: str, status: str, name: str, most: int
+        self, principal: Principal, before: str, statuses: Statuses, name: str, most: int
     ) -> tuple[list[Fields], str]:
         """Those that match; and the id of the last that was looked at, "" when there are no older ones."""
         found: list[Fields] = []
         for _ in range(_LOOKED_THROUGH // _BATCH):
             batch = await self._records.page(before, _BATCH)
             for fields in batch:
-                if "id" not in fields or (status and fields["status"] != status) or (name and fields["name"] != name):
+                if "id" not in fields or (name and fields["name"] != name):
+                    continue
+                if statuses and fields["status"] not in statuses:
                     continue
                 if await jobs.visible(fields, principal):
                     found.append(fields)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -244,13 +244,13 @@ def purge(*, older_than: float, most: int) -> int:
     return Job.objects.using(database()).filter(pk__in=ids).delete()[0] if ids else 0
 
 
-def page(before: str, most: int, *, owner: str | None, status: str, name: str) -> list[Job]:
-    """Jobs older than `before` ("": all), newest first; of one owner, or of all (None)."""
+def page(before: str, most: int, *, owner: str | None, statuses: Collection[str], name: str) -> list[Job]:
+    """Jobs older than `before` ("": all), newest first; of one owner (None: of all), in `statuses` (none: in any)."""
     rows = Job.objects.using(database()).order_by("-pk")
     wanted: Mapping[str, Any] = {
         **({"pk__lt": before} if before else {}),
         **({"owner": owner} if owner is not None else {}),
-        **({"status": status} if status else {}),
+        **({"status__in": sorted(statuses)} if statuses else {}),
         **({"name": name} if name else {}),
     }
     return list(rows.filter(Q(**wanted))[:most])

@@ -14,7 +14,13 @@ _SEEN = ("Preference-Applied", "Vary")
 #: An empty one is none: forms send them.
 _NONE = {"allowEmptyValue": True}
 _FILTERS = (
-    parameter("status", "query", "Only jobs in this state.", {"type": "string", "enum": list(STATES)}, **_NONE),
+    parameter(
+        "status",
+        "query",
+        f"Only jobs in this state, or in one of several with commas between them: {', '.join(STATES)}.",
+        {"type": "string", "pattern": f"^({'|'.join(STATES)})(,({'|'.join(STATES)}))*$", "examples": ["failed,dead"]},
+        **_NONE,
+    ),
     parameter(
         "name",
         "query",

@@ -42,10 +42,17 @@ async def detail(request: HttpRequest, principal: Principal, job_id: str) -> Htt
 
 @api("GET", "HEAD")
 async def listing(request: HttpRequest, principal: Principal) -> HttpResponse:
-    """`GET /api/v1/jobs?status=&name=&cursor=&limit=`: jobs the principal may see, newest first."""
+    """`GET /api/v1/jobs?status=&name=&cursor=&limit=`: jobs the principal may see, newest first.
+
+    `status` may name several states, with commas between them.
+    """
     asked = _asked(request)
     found, following = await wiring.node().desk.page(
-        principal, before=asked["cursor"], status=asked["status"], name=asked["name"], most=int(asked["limit"])
+        principal,
+        before=asked["cursor"],
+        statuses=frozenset(filter(None, asked["status"].split(","))),
+        name=asked["name"],
+        most=int(asked["limit"]),
     )
     return reply({"items": [jobs.public(fields) for fields in found], "next": following})
 
@@ -84,8 +91,8 @@ def _asked(request: HttpRequest) -> dict[str, str]:
     bad = [{"name": name, "reason": f"unknown; allowed are {', '.join(asked)}"} for name in given if name not in asked]
     bad += [{"name": name, "reason": "is given twice"} for name in given if len(given.getlist(name)) > 1]
     asked |= {name: given[name] for name in asked if given.get(name)}
-    if asked["status"] and asked["status"] not in _STATUSES:
-        bad.append({"name": "status", "reason": f"one of {', '.join(_STATUSES)}"})
+    if asked["status"] and not set(asked["status"].split(",")) <= set(_STATUSES):
+        bad.append({"name": "status", "reason": f"one of {', '.join(_STATUSES)}, or several with commas between"})
     if len(asked["name"]) > _LONGEST_NAME or "\0" in asked["name"]:
         bad.append({"name": "name", "reason": f"the name of a resource or action, at most {_LONGEST_NAME} characters"})
     if asked["cursor"] and not jobs.is_job_id(asked["cursor"]):
