@@ -1,7 +1,7 @@
 """What this process counts, in the text format of Prometheus.
 
-Invariant: a scrape changes nothing and asks nobody; it shows the process that answered, which `process` names, since
-several web processes share one port and each has counts of its own.
+Invariant: a scrape changes nothing; it shows the process that answered, which `process` names, since several web
+processes share one port and each has counts of its own; and the queues, which are the same for all.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ from prometheus_client.registry import Collector
 from asgi_app.wiring import Node
 from cache_layer import metrics
 from cache_layer.near import Near
+from cache_layer.queues import Statistics
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 #: What `Near.mode` says without the reason.
 NEAR_MODES = ("tracking", "connecting", "refused", "stopped", "off")
 
 
-def exposition(node: Node) -> bytes:
-    """All metrics of this process."""
+def exposition(node: Node, queues: Statistics | None = None) -> bytes:
+    """All metrics of this process, and of the queues when they are known."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Process(node))
+    if queues is not None:
+        registry.register(_Jobs(queues))
     return generate_latest(registry)
 
 
@@ -52,6 +55,24 @@ class _Process(Collector):
         yield modes
         if self._node.near is not None:
             yield from _near(self._node.near)
+
+
+class _Jobs(Collector):
+    def __init__(self, queues: Statistics) -> None:
+        self._queues = queues
+
+    def collect(self) -> Iterator[Metric]:
+        waiting = GaugeMetricFamily("millpond_jobs_waiting", "jobs that wait for their turn", labels=["queue"])
+        for queue, count in self._queues.waiting.items():
+            waiting.add_metric([queue], count)
+        yield waiting
+        yield GaugeMetricFamily("millpond_jobs_due", "jobs that wait for their time", value=self._queues.due)
+        yield GaugeMetricFamily("millpond_jobs_lost", "jobs whose worker died, so far", value=self._queues.losses)
+        yield GaugeMetricFamily("millpond_workers", "workers with a lease", value=self._queues.workers)
+        happened = CounterMetricFamily("millpond_jobs", "what happened to jobs, in the whole cluster", labels=["what"])
+        for what, count in self._queues.happened.items():
+            happened.add_metric([what], count)
+        yield happened
 
 
 def _near(near: Near) -> Iterator[Metric]:

@@ -67,6 +67,11 @@ class Registry:
             raise UnknownAction(name)
         return found
 
+    def queues(self) -> list[str]:
+        """All queues that a declaration names, `default` among them."""
+        declared = (*self.resources.values(), *self.actions.values())
+        return sorted({"default", *(what.queue for what in declared)})
+
     def split_topic(self, topic: str) -> tuple[Resource, Params]:
         """The resource and the parameters of "name?query".  Raises `UnknownResource` or `BadParameters`."""
         name, _, query = topic.partition("?")

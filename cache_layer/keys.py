@@ -129,6 +129,10 @@ class Names:
         """How long runs of a resource or action have taken."""
         return self.queues(f"d:{name}")
 
+    def firing(self, job_id: str) -> str:
+        """Says that something computed in a web process was fired by the clock: there is no job that would."""
+        return f"k:{{{self._ns}}}:{job_id}"
+
     def brought(self, who: str) -> str:
         """How many keys nobody had asked for a principal has brought this minute, and their values' bytes."""
         return f"r:{{{self._ns}}}:{digest(who)}"

@@ -111,6 +111,22 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """How the queues are, and what has happened on them so far."""
+
+    #: Queue -> jobs that wait.
+    waiting: dict[str, int]
+    #: What happened to jobs -> how often.
+    happened: dict[str, int]
+    #: Workers with a lease.
+    workers: int
+    #: Jobs that wait for their time.
+    due: int
+    #: Jobs whose process or worker died, that nobody has seen after yet.
+    losses: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """How much may wait and run."""
 
@@ -274,12 +290,23 @@ class Queues:
         fresh = took if mean is None else mean + (took - mean) / 5
         await self.store.command("SET", self.names.history(name), f"{fresh:.3f}", "PX", _REMEMBERED)
 
-    async def lengths(self, queues: Sequence[str]) -> dict[str, int]:
-        """How many jobs wait on each queue.  Raises StoreUnavailable."""
-        if not queues:
-            return {}
-        counts = await self.store.transaction(*(("ZCARD", self.names.waiting(queue)) for queue in queues))
-        return dict(zip(queues, map(int, counts), strict=True))
+    async def statistics(self, queues: Sequence[str]) -> Statistics:
+        """What those who run the service want to know.  Raises StoreUnavailable."""
+        names = self.names
+        counts, workers, losses, due, *waiting = await self.store.transaction(
+            ("HGETALL", names.queues("counts")),
+            ("ZCARD", names.lives()),
+            ("HLEN", names.losses()),
+            ("ZCARD", names.queues("due")),
+            *(("ZCARD", names.waiting(queue)) for queue in queues),
+        )
+        return Statistics(
+            waiting=dict(zip(queues, map(int, waiting), strict=True)),
+            happened={what.decode(): int(count) for what, count in _pairs(counts)},
+            workers=int(workers),
+            due=int(due),
+            losses=int(losses),
+        )
 
 
 def watching(

@@ -112,20 +112,25 @@ class ActionAttempt(Attempt):
                 await node.queues.ask_for_end(self.id)
         return True
 
+    def _hold_on(self) -> None:
+        """The database is away, and the end of the attempt waits: its worker's parent must not end it for that."""
+        with suppress(StoreUnavailable, TimeoutError):
+            wiring.call(self._hold, 2.0)
+
     async def _hold(self, node: wiring.Node) -> None:
         await node.queues.hold(self.worker, self.id, self.holding())
 
     def _end(self, status: ledger.Final, error: MillpondError | None = None, result: bytes = b"") -> None:
         self.may_finish()
         problem = problem_bytes(error) if error is not None else b""
-        ours = insist_in_database(lambda: ledger.end(self._row, status, problem=problem, result=result))
+        ours = insist_in_database(lambda: ledger.end(self._row, status, problem=problem, result=result), self._hold_on)
         self._release(over=True)
         log.info("job %s: %s", self.id, status if ours else "was no longer this attempt's")
 
     def _again(self, outcome: ledger.Again, error: MillpondError | None = None, due: float = 0.0) -> None:
         self.may_finish()
         problem = problem_bytes(error) if error is not None else b""
-        ours = insist_in_database(lambda: ledger.again(self._row, outcome, due=due, problem=problem))
+        ours = insist_in_database(lambda: ledger.again(self._row, outcome, due=due, problem=problem), self._hold_on)
         self._release(over=False)
         if ours:
             with suppress(StoreUnavailable):

@@ -32,8 +32,7 @@ def queues() -> list[str]:
     """All queues that a declaration names, `default` among them."""
     from asgi_app.registry import registry
 
-    declared = (*registry.resources.values(), *registry.actions.values())
-    return sorted({"default", *(what.queue for what in declared)})
+    return registry.queues()
 
 
 def _transport_options(settings: Env) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from cache_layer.records import held
 from tasks import retry
 from tasks.identity import worker_name
 from tasks.limits import TimeLimitReached, time_limit
+from tasks.persistence import PERSISTENCE
 from tasks.progress import JobCancelled, ProgressReport
 from tasks.verdict import GRACE
 
@@ -148,8 +149,8 @@ class Attempt(ABC):
         self._deadline = round((time.time() + self.within()) * 1000)
 
     def may_finish(self) -> None:
-        """The function has ended: writing what came of it may take longer than the attempt had, while a part is away."""
-        self._deadline += 60_000
+        """The function has ended: to write what came of it may take a while longer, when a part is away."""
+        self._deadline += round(2000 * PERSISTENCE)
 
     def _call(self) -> Any:
         if self.what.is_async:

@@ -26,8 +26,9 @@ def insist(work: Callable[[wiring.Node], Coroutine[Any, Any, T]]) -> T:
     return _again_and_again(lambda: wiring.call(work, 10.0), (StoreUnavailable, Unavailable))
 
 
-def insist_in_database(work: Callable[[], T]) -> T:
-    """Run database work on this thread's connection, again and again while the database is away.
+def insist_in_database(work: Callable[[], T], waiting: Callable[[], object] = lambda: None) -> T:
+    """Run database work on this thread's connection, again and again while the database is away; then `waiting` is called
+    once.
 
     Raises OperationalError or InterfaceError in the end.
     """
@@ -36,10 +37,12 @@ def insist_in_database(work: Callable[[], T]) -> T:
         close_old_connections()
         return work()
 
-    return _again_and_again(renewed, (OperationalError, InterfaceError))
+    return _again_and_again(renewed, (OperationalError, InterfaceError), waiting)
 
 
-def _again_and_again(work: Callable[[], T], away: tuple[type[Exception], ...]) -> T:
+def _again_and_again(
+    work: Callable[[], T], away: tuple[type[Exception], ...], waiting: Callable[[], object] = lambda: None
+) -> T:
     deadline = time.monotonic() + PERSISTENCE
     pause = 0.1
     while True:
@@ -48,5 +51,7 @@ def _again_and_again(work: Callable[[], T], away: tuple[type[Exception], ...]) -
         except away:
             if time.monotonic() > deadline:
                 raise
+            if pause == 0.1:
+                waiting()
             time.sleep(pause)
             pause = min(2.0, pause * 2)

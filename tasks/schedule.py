@@ -170,7 +170,7 @@ async def fire(node: wiring.Node, plan: Plan, due: float) -> None:
 
 async def _fire_here(node: wiring.Node, resource: Resource, params: object, firing: str) -> None:
     """What is computed in this process has no record that would say that it was fired."""
-    name = node.records.names.idempotency(firing)
+    name = node.store.names.firing(firing)
     if await node.store.command("SET", name, firing, "NX", "PX", _REMEMBERED) is None:
         return
     try:

@@ -7,8 +7,10 @@ from django.http import HttpRequest, HttpResponse
 from asgi_app import access, wiring
 from asgi_app.errors import BadParameters
 from asgi_app.registry import Principal, registry
+from asgi_app.views.following import followed, visible
 from asgi_app.views.http import api, body_object, reply
-from asgi_app.views.resources import accepted
+from asgi_app.views.preferences import preferences
+from asgi_app.views.resources import accepted, accepted_job
 from cache_layer.outdated import of_tags
 
 _LONGEST_KEY = 255
@@ -19,7 +21,8 @@ _MOST_TAGS = 1000
 async def run(request: HttpRequest, principal: Principal, name: str) -> HttpResponse:
     """`POST /api/v1/actions/{name}`: 202 with the job; the body is the object of its parameters; scope `run`.
 
-    `Idempotency-Key`: same key and body, the same job; another body, 422.
+    `Idempotency-Key`: same key and body, the same job; another body, 422.  `Prefer: wait=N`: the answer is held until
+    the job is over, or for N seconds.
     """
     action = registry.action(name)
     params = action.parse(body_object(request), text=False)
@@ -30,7 +33,15 @@ async def run(request: HttpRequest, principal: Principal, name: str) -> HttpResp
         raise BadParameters([{"name": "Idempotency-Key", "reason": f"1 to {_LONGEST_KEY} characters"}])
     await access.check(action, principal, params)
     job_id = await wiring.node().submitter.action(action, params, principal, idempotency_key=key)
-    return await accepted(job_id)
+    asked = preferences(request.headers)
+    if not asked.wait:
+        response = await accepted(job_id)
+    else:
+        fields = await visible(job_id, principal)
+        response = accepted_job(await followed(fields, principal, lambda now: False, asked.wait))
+    if asked.applied:
+        response["Preference-Applied"] = asked.applied
+    return response
 
 
 @api("POST")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.db import connection
@@ -16,6 +17,7 @@ from django.views.decorators.http import require_safe
 
 from asgi_app import wiring
 from asgi_app.exposition import CONTENT_TYPE, exposition
+from asgi_app.registry import registry
 from asgi_app.views.http import reply
 from cache_layer.errors import StoreUnavailable
 
@@ -56,8 +58,12 @@ async def readyz(request: HttpRequest) -> HttpResponse:
 @csrf_exempt
 @require_safe
 async def metrics(request: HttpRequest) -> HttpResponse:
-    """`GET /metrics`: what this process counts, for Prometheus."""
-    response = HttpResponse(exposition(wiring.node()), content_type=CONTENT_TYPE)
+    """`GET /metrics`: what this process counts, and how the queues are, for Prometheus."""
+    node, queues = wiring.node(), None
+    with suppress(StoreUnavailable, TimeoutError):  # then they are missing
+        async with asyncio.timeout(_DEADLINE):
+            queues = await node.queues.statistics(registry.queues())
+    response = HttpResponse(exposition(node, queues), content_type=CONTENT_TYPE)
     response["Cache-Control"] = "no-store"
     return response
 

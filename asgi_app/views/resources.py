@@ -26,6 +26,8 @@ from cache_layer.position import Position
 
 #: Seconds a client should wait before it looks at a job again.
 _JOB_RETRY = 1
+#: The same, of a job that will take longer.
+_LONGEST_RETRY = 30
 
 
 @api("GET", "HEAD")
@@ -74,7 +76,18 @@ async def accepted(job_id: str) -> HttpResponse:
     fields = await wiring.node().desk.find(job_id)
     if fields is None:
         raise store_away()  # it was there a moment ago
-    return reply(jobs.public(fields), 202, Location=f"/api/v1/jobs/{job_id}", Retry_After=str(_JOB_RETRY))
+    return accepted_job(fields)
+
+
+def accepted_job(fields: jobs.Fields) -> HttpResponse:
+    """202 with the job, where it is, and when it is worth looking again."""
+    return reply(jobs.public(fields), 202, Location=f"/api/v1/jobs/{fields['id']}", Retry_After=look_again(fields))
+
+
+def look_again(fields: jobs.Fields) -> str:
+    """Seconds after which a job is worth another look: a good part of what it may still take."""
+    eta = float(fields.get("eta") or 0)
+    return str(min(_LONGEST_RETRY, max(_JOB_RETRY, round(eta))))
 
 
 def _computed_here(resource: Resource, params: Any) -> HttpResponse:

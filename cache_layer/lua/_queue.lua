@@ -9,8 +9,12 @@
 --   t:<queue>  hash   virtual times        lanes  hash  lane -> how many of its jobs wait
 --   r:<lane>   zset   running id -> until  p:<lane>  list  ids that wait for one of these to end;  parked  set of lanes
 --   due        zset   id -> when it is put on its queue            s:<queue>  hash  how fast it is taken from
+--   counts     hash   what happened -> how often
 local BAND = 2 ^ 48
 local STATS_TTL = 3600000
+local function tally(what)  -- for those who run the service; not for decisions
+  if redis.call('HINCRBY', Q .. 'counts', what, 1) == 1 then redis.call('PEXPIRE', Q .. 'counts', 30 * 86400000) end
+end
 local function text(number) return string.format('%.0f', number) end
 local function about(id)
   local told = redis.call('HGET', Q .. 'of', id)
@@ -123,6 +127,7 @@ local function taken(queue)
   if not since or now - tonumber(since) > 10000 then
     redis.call('HSET', stats, 'rate', string.format('%.3f', rate(queue)), 'n', 0, 'since', text(now))
   end
+  tally('taken')
   redis.call('HINCRBY', stats, 'n', 1)
   redis.call('HSET', stats, 'at', text(now))
   redis.call('PEXPIRE', stats, STATS_TTL)

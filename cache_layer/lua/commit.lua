@@ -49,6 +49,7 @@ if outdated then
   if not job then redis.call('UNLINK', KEYS[4]) return {'superseded', '', '0', 0, ''} end
   if redis.call('HINCRBY', KEYS[5], 'reruns', 1) > tonumber(ARGV[14]) then return {'superseded', '', '0', -1, ''} end
   redis.call('HSET', KEYS[5], 'status', 'queued')
+  tally('superseded')
   redis.call('ZADD', KEYS[6], now + tonumber(ARGV[17]), ARGV[1])
   leave()
   local is = redis.call('HMGET', KEYS[5], 'queue', 'priority')
@@ -67,7 +68,7 @@ local entry = ARGV[3] .. epoch .. string.format('%016d', offset) .. ARGV[8] .. A
 redis.call('SET', KEYS[1], entry, 'PX', ARGV[6])
 if brought ~= '' and redis.call('EXISTS', brought) == 1 then redis.call('HINCRBY', brought, 'b', #entry) end
 redis.call('UNLINK', KEYS[3], KEYS[4])
-if job then redis.call('HDEL', KEYS[5], 'error') end
+if job then redis.call('HDEL', KEYS[5], 'error') tally('succeeded') end
 finish('succeeded')
 redis.call('PUBLISH', ARGV[10], #ARGV[9] <= tonumber(ARGV[12]) and 'V' .. entry or 'C')
 return {'stored', epoch, tostring(offset), 0, going_on}

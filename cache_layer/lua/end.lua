@@ -19,6 +19,7 @@ if what == 'died' then
   if redis.call('HINCRBY', KEYS[1], 'crashes', 1) >= tonumber(ARGV[11]) then what, problem = 'dead', ARGV[12] end
 elseif what == 'retrying' then redis.call('HINCRBY', KEYS[1], 'failures', 1)
 elseif what == 'interrupted' then redis.call('HINCRBY', KEYS[1], 'reruns', 1) end
+tally(what)
 -- How it went, and when: the last attempts.
 local history = was[12] and cjson.decode(was[12]) or {}
 local told = problem ~= '' and cjson.decode(problem).detail or cjson.null

@@ -34,6 +34,7 @@ for _, worker in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'L
     local lost = cjson.decode(held[i + 1])
     lost.reason, lost.worker = 'died', worker
     redis.call('HSETNX', KEYS[2], held[i], cjson.encode(lost))
+    tally('lost')
   end
   redis.call('DEL', ARGV[2] .. worker)
   redis.call('ZREM', KEYS[1], worker)
@@ -52,6 +53,7 @@ for _, queue in ipairs(cjson.decode(ARGV[6])) do
       redis.call('HSET', Q .. 's:' .. queue[1], 'rung', now)
     elseif now - quiet > patience and waiting > outstanding then
       ring(queue[1], math.min(100, waiting - outstanding))
+      tally('rung again')
       -- Where messages cannot be counted they may just be waiting, because all workers are busy: ever more seldom.
       local heard = tonumber(seen[1] or 0) > tonumber(seen[2] or 0)
       redis.call('HSET', Q .. 's:' .. queue[1], 'rung', now,

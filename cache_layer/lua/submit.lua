@@ -25,7 +25,7 @@ local version = redis.pcall('HMGET', KEYS[2], 'e', 'o', 'r')
 if version.err or version[3] ~= run then redis.call('UNLINK', KEYS[2]) version = {} end
 local new = not version[1]
 if new then version = {ARGV[4], '0'} end
-local function refuse(what, wait) return {what, '', version[1], version[2], alive, 0, wait or 0} end
+local function refuse(what, wait) tally(what) return {what, '', version[1], version[2], alive, 0, wait or 0} end
 local function answer(what, job, ring)
   if new then redis.call('HSET', KEYS[2], 'e', ARGV[4], 'o', '0', 'r', run) end
   redis.call('PEXPIRE', KEYS[2], ARGV[5])
@@ -33,7 +33,12 @@ local function answer(what, job, ring)
 end
 local function wanted(job) redis.call('HSET', ARGV[8] .. job, 'wanted_at', text(now), 'by:' .. ARGV[15], text(now)) end
 
-if redis.call('EXISTS', KEYS[5]) == 1 then return answer('joined', ARGV[3]) end
+local function join(job, ring)
+  tally('joined')
+  return answer('joined', job, ring)
+end
+
+if redis.call('EXISTS', KEYS[5]) == 1 then return join(ARGV[3]) end
 if not forced then
   local nonce = redis.pcall('GETRANGE', KEYS[1], 0, 7)
   if type(nonce) ~= 'string' then redis.call('UNLINK', KEYS[1]) nonce = '' end
@@ -53,11 +58,11 @@ if holder then
       put(holder, queue, kind, tonumber(ARGV[14]), lane)
       redis.call('HSET', ARGV[8] .. holder, 'priority', ARGV[14])
     end
-    return answer('joined', holder)
+    return join(holder)
   elseif was[1] == 'running' then
     wanted(holder)
     local until_ = redis.call('ZSCORE', KEYS[10], was[2])
-    return answer('joined', holder, until_ and tonumber(until_) < now and 2 or 0)
+    return join(holder, until_ and tonumber(until_) < now and 2 or 0)
   end
 end
 
@@ -89,6 +94,7 @@ redis.call('ZADD', KEYS[8], text(now + tonumber(ARGV[9])), ARGV[3])
 redis.call('ZADD', ARGV[20], 0, ARGV[3])
 redis.call('PEXPIRE', ARGV[20], 8 * 86400000)
 if ARGV[17] == '1' then redis.call('SADD', ARGV[18], ARGV[3]) end
+tally('created')
 put(ARGV[3], ARGV[13], 'computation', tonumber(ARGV[14]), ARGV[15])
 if native then redis.call('LPUSH', KEYS[11], ARGV[12]) end
 return answer('created', ARGV[3], native and 0 or 1)

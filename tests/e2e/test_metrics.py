@@ -18,7 +18,7 @@ def scrape(service: Service) -> dict[tuple[str, str], float]:
     for family in text_string_to_metric_families(response.text):
         for sample in family.samples:
             (label,) = [value for name, value in sample.labels.items() if name != "process"] or [""]
-            assert int(sample.labels["process"]) > 0
+            assert family.name.startswith(("millpond_jobs", "millpond_workers")) or int(sample.labels["process"]) > 0
             found[sample.name, label] = sample.value
     return found
 
@@ -44,3 +44,14 @@ def test_an_invalidation_is_heard_by_the_process_that_holds_the_value(service: S
     assert answer.status_code == 200
     name = "millpond_cache_events_total"
     until(lambda: scrape(service).get((name, "invalidations"), 0) > 0, "a process has sent one")
+
+
+def test_jobs_are_counted_for_the_whole_cluster(service: Service) -> None:
+    """What workers do is shown by any web process: jobs created, taken and succeeded, workers, and how many wait."""
+    before = scrape(service).get(("millpond_jobs_total", "succeeded"), 0)
+    assert service.get("/api/v1/resources/test.echo?text=counted", Prefer="wait=20").status_code == 200
+    until(lambda: scrape(service).get(("millpond_jobs_total", "succeeded"), 0) > before, "it is counted")
+    seen = scrape(service)
+    assert seen["millpond_jobs_total", "taken"] >= seen["millpond_jobs_total", "succeeded"]
+    assert seen["millpond_workers", ""] == 1
+    assert ("millpond_jobs_waiting", "default") in seen
