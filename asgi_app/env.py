@@ -56,6 +56,7 @@ class Env(msgspec.Struct, frozen=True, kw_only=True):
     allowed_origins: tuple[str, ...]
     web_processes: int
     worker_concurrency: int
+    worker_pool: Literal["prefork", "threads"]
     default_wait: float
     anonymous: bool
     max_value: int
@@ -108,6 +109,16 @@ class Env(msgspec.Struct, frozen=True, kw_only=True):
     def broker(self) -> str:
         """Celery's broker, for kombu."""
         return ";".join(addresses.for_kombu(url) for url in (self.broker_url or self.store_url).split(";"))
+
+    @property
+    def broker_options(self) -> dict[str, Any]:
+        """What the broker's URL says besides where it is, for kombu's transport."""
+        return addresses.kombu_options(self.broker_url or "")
+
+    @property
+    def on_rabbitmq(self) -> bool:
+        """Whether the broker speaks AMQP."""
+        return self.broker.startswith("amqp")
 
     @property
     def results(self) -> str | None:

@@ -15,6 +15,10 @@ SOCKET_PATH_LIMIT = 103
 POOL_SIZE = 10
 #: seconds to wait for a connection, to the server or from the pool
 CONNECT_TIMEOUT = 5
+#: what the query of a sentinel:// may say
+SENTINEL_QUERY = frozenset({"master_name", "min_other_sentinels", "sentinel_username", "sentinel_password"})
+#: seconds a sentinel may take to answer
+SENTINEL_TIMEOUT = 2
 
 
 def socket_path(home: Path, uid: int) -> Path:
@@ -41,14 +45,65 @@ def of_file(path: Path) -> str:
 
 
 def for_kombu(url: str) -> str:
-    """A Redis URL as kombu spells it: `unix:///s.sock?db=1` is `redis+socket:///s.sock?virtual_host=1`."""
+    """A broker as kombu spells it: `unix:///s.sock?db=1` is `redis+socket:///s.sock?virtual_host=1`.
+
+    What kombu takes as options of the transport is left out, see `kombu_options`.  `rediss://` is made to check the
+    certificate unless it says otherwise: kombu's own default takes any.
+    """
     parts = urlsplit(url)
+    if parts.scheme == "sentinel":
+        return parts._replace(query="").geturl()
+    if parts.scheme == "rediss":
+        return _checked(url)
     if parts.scheme != "unix":
         return url
     query = [("virtual_host" if name == "db" else name, value) for name, value in parse_qsl(parts.query)]
     if not any(name == "virtual_host" for name, _ in query):
         query.append(("virtual_host", "0"))
     return f"redis+socket://{parts.netloc}{parts.path}?{urlencode(query)}"
+
+
+def _checked(url: str) -> str:
+    if "ssl_cert_reqs" in _query(url):
+        return url
+    return f"{url}{'&' if urlsplit(url).query else '?'}ssl_cert_reqs=required"
+
+
+def kombu_options(urls: str) -> dict[str, Any]:
+    """What a broker's URLs say in their query and kombu takes as options of its transport.
+
+    That is of `sentinel://host:26379/0?master_name=mymaster`: the name of the master, how many other sentinels must be
+    known, and who we are to the sentinels (user and password before the host are those of the master).  Those that
+    stand in the query of any of the URLs count for all.
+    """
+    query = {
+        name: value for url in urls.split(";") if url.startswith("sentinel:") for name, value in _query(url).items()
+    }
+    if not query:
+        return {}
+    known = {name: query[f"sentinel_{name}"] for name in ("username", "password") if f"sentinel_{name}" in query}
+    timeouts = {"socket_timeout": SENTINEL_TIMEOUT, "socket_connect_timeout": SENTINEL_TIMEOUT}
+    options: dict[str, Any] = {"sentinel_kwargs": {**timeouts, **known}}
+    if "master_name" in query:
+        options["master_name"] = query["master_name"]
+    if "min_other_sentinels" in query:
+        options["min_other_sentinels"] = int(query["min_other_sentinels"])
+    return options
+
+
+def sentinel_reason(urls: str) -> str:
+    """What is wrong with the query of a broker's sentinel:// URLs; "" for nothing."""
+    ours = [_query(url) for url in urls.split(";") if url.startswith("sentinel:")]
+    names = {name for query in ours for name in query}
+    if not ours:
+        return ""
+    if "master_name" not in names:
+        return "needs the name of the master, as sentinel://10.0.0.5:26379/0?master_name=mymaster"
+    if unknown := sorted(names - SENTINEL_QUERY):
+        return f"sentinel:// knows {', '.join(sorted(SENTINEL_QUERY))}, not {', '.join(unknown)}"
+    if not all(query.get("min_other_sentinels", "0").isdecimal() for query in ours):
+        return "min_other_sentinels must be a whole number"
+    return ""
 
 
 def for_celery_results(url: str) -> str:

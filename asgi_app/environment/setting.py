@@ -89,7 +89,8 @@ SETTINGS: tuple[Setting, ...] = (
         read=readers.url(*_BROKERS, several=True),
         shown="the data store",
         secret=True,
-        help="Celery broker: `redis://`, `rediss://`, `sentinel://`, `unix://` socket, `amqp://`, `amqps://`",
+        help="Celery broker: `redis://`, `rediss://`, `sentinel://…?master_name=…`, `unix://` socket, `amqp://`, "
+        "`amqps://`",
     ),
     Setting(
         name="MILLPOND_DATABASE_URL",
@@ -180,7 +181,14 @@ SETTINGS: tuple[Setting, ...] = (
         name="MILLPOND_WORKER_CONCURRENCY",
         read=readers.whole(1, 1024),
         shown="cores",
-        help="processes of `millpond worker`",
+        help="processes of `millpond worker`, or threads",
+    ),
+    Setting(
+        name="MILLPOND_WORKER_POOL",
+        read=readers.one_of("prefork", "threads"),
+        default="prefork",
+        help="what a worker runs jobs in: `prefork`, processes, which can be ended one by one; `threads` of one "
+        "process, for work that waits for others",
     ),
     Setting(
         name="MILLPOND_DEFAULT_WAIT",

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from asgi_app.environment import addresses
+
 #: characters of a secret that is safe to sign with: Django's own bar for SECRET_KEY, and RFC 7518 3.2's for HS256
 SECRET_KEY_LENGTH, TOKEN_SECRET_LENGTH = 50, 32
 #: different characters a random secret has at least
@@ -39,6 +41,8 @@ def unusable(values: Mapping[str, Any]) -> Iterator[str]:
         module, extra = _DRIVERS.get((values.get(field) or "").partition(":")[0], ("sys", ""))
         if not _importable(module):
             yield f"MILLPOND_{field.upper()}: needs {module}, install it with: pip install 'millpond[{extra}]'"
+    if reason := addresses.sentinel_reason(values.get("broker_url") or ""):
+        yield f"MILLPOND_BROKER_URL: {reason}"
     for app in values.get("apps", ()):
         missing = next((name for name in (app, f"{app}.resources") if not _importable(name)), None)
         if missing:

@@ -33,7 +33,11 @@ GOOD: list[tuple[str, str, Any]] = [
     ("REDIS_URL", "rediss://:pw@cache/0", "rediss://:pw@cache/0"),
     ("REDIS_URL", "unix:///run/redis.sock?db=2", "unix:///run/redis.sock?db=2"),
     ("BROKER_URL", "amqp://guest:guest@mq//", "amqp://guest:guest@mq//"),
-    ("BROKER_URL", "sentinel://a:26379;sentinel://b:26379", "sentinel://a:26379;sentinel://b:26379"),
+    (
+        "BROKER_URL",
+        "sentinel://a:26379/0?master_name=m;sentinel://b:26379",
+        "sentinel://a:26379/0?master_name=m;sentinel://b:26379",
+    ),
     ("DATABASE_URL", "sqlite:////data/m.sqlite3", "sqlite:////data/m.sqlite3"),
     ("RESULT_BACKEND", "redis://results/3", "redis://results/3"),
     ("SERIALIZER", "msgpack", "msgpack"),
@@ -54,6 +58,7 @@ GOOD: list[tuple[str, str, Any]] = [
     ("ALLOWED_ORIGINS", "http://[::1]:8000", ("http://[::1]:8000",)),
     ("WEB_PROCESSES", "4", 4),
     ("WORKER_CONCURRENCY", "3", 3),
+    ("WORKER_POOL", "threads", "threads"),
     ("DEFAULT_WAIT", "0.25", 0.25),
     ("ANONYMOUS", "False", False),
     ("MAX_VALUE", "2 MiB", 2 * 2**20),
@@ -83,6 +88,9 @@ BAD: list[tuple[str, str, str]] = [
     ("REDIS_URL", "redis://cache:port", "must be a URL"),
     ("BROKER_URL", "sqs://queue", "amqp://"),
     ("BROKER_URL", "redis://a;http://b", "must be a URL"),
+    ("BROKER_URL", "sentinel://a:26379", "?master_name=mymaster"),
+    ("BROKER_URL", "sentinel://a?master_name=m&master=n", "not master"),
+    ("BROKER_URL", "sentinel://a?master_name=m&min_other_sentinels=two", "whole number"),
     ("DATABASE_URL", "oracle://db", "postgresql://"),
     ("DATABASE_URL", "sqlite://", "must be a URL"),
     ("DATABASE_URL", "sqlite:///:memory:", "must be a file"),
@@ -106,6 +114,7 @@ BAD: list[tuple[str, str, str]] = [
     ("ALLOWED_ORIGINS", "*", "must be origins"),
     ("WEB_PROCESSES", "0", "from 1 to 256"),
     ("WORKER_CONCURRENCY", "many", "from 1 to 1024"),
+    ("WORKER_POOL", "gevent", "prefork or threads"),
     ("DEFAULT_WAIT", "31", "from 0 to 30"),
     ("DEFAULT_WAIT", "nan", "from 0 to 30"),
     ("DEFAULT_WAIT", "inf", "from 0 to 30"),
@@ -326,6 +335,33 @@ def test_the_broker_is_the_store_unless_named(tmp_path: Path) -> None:
     assert load(tmp_path, REDIS_URL="redis://h/1").broker == "redis://h/1"
     assert load(tmp_path, REDIS_URL="redis://h/1", BROKER_URL="amqp://mq").broker == "amqp://mq"
     assert load(tmp_path, BROKER_URL="unix://:pw@/s.sock?db=3").broker == "redis+socket://:pw@/s.sock?virtual_host=3"
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("rediss://h/0", "rediss://h/0?ssl_cert_reqs=required"),
+        ("rediss://h/0?ssl_ca_certs=/ca.pem", "rediss://h/0?ssl_ca_certs=/ca.pem&ssl_cert_reqs=required"),
+        ("rediss://h/0?ssl_cert_reqs=none", "rediss://h/0?ssl_cert_reqs=none"),
+    ],
+)
+def test_a_certificate_is_checked_unless_told_otherwise(tmp_path: Path, given: str, meant: str) -> None:
+    """Celery's own default over TLS is to take any certificate; that has to be asked for."""
+    env = load(tmp_path, REDIS_URL=given, RESULT_BACKEND=given)
+    assert (env.broker, env.results) == (meant, meant)
+
+
+def test_what_a_sentinel_url_says_reaches_the_transport(tmp_path: Path) -> None:
+    """Addresses go into the URL, the rest into the options, and the timeouts are there unasked."""
+    urls = "sentinel://:pw@a:26379/1?master_name=m&sentinel_password=s&min_other_sentinels=1;sentinel://b"
+    env = load(tmp_path, BROKER_URL=urls)
+    assert env.broker == "sentinel://:pw@a:26379/1;sentinel://b"
+    assert env.broker_options == {
+        "master_name": "m",
+        "min_other_sentinels": 1,
+        "sentinel_kwargs": {"password": "s", "socket_timeout": 2, "socket_connect_timeout": 2},
+    }
+    assert load(tmp_path, BROKER_URL="redis://h").broker_options == {}
 
 
 def test_result_backends_name_the_drivers_we_bring() -> None:
