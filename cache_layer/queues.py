@@ -193,6 +193,14 @@ class Queues:
         """Say what a worker holds.  Raises StoreUnavailable."""
         await self.store.command("HSET", self.names.held(worker), job_id, msgspec.json.encode(held))
 
+    async def lose(self, worker: str, job_id: str, held: Held) -> None:
+        """A worker lets go of a job it could not end: a reaper sees after it.  Raises StoreUnavailable."""
+        lost = {**msgspec.structs.asdict(held), "reason": "died", "worker": worker}
+        await self.store.transaction(
+            ("HSETNX", self.names.losses(), job_id, msgspec.json.encode(lost)),
+            ("HDEL", self.names.held(worker), job_id),
+        )
+
     async def release(self, ticket: Ticket, *, worker: str = "", over: bool) -> str:
         """An action neither waits nor runs (here) any more; the queue that must be rung for because of it, "" for none.
 

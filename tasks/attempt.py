@@ -152,6 +152,11 @@ class Attempt(ABC):
         """The function has ended: to write what came of it may take a while longer, when a part is away."""
         self._deadline += round(2000 * PERSISTENCE)
 
+    def let_go(self) -> None:
+        """This process goes on without having ended the attempt: a reaper does.  It raises nothing."""
+        with suppress(Exception):
+            wiring.call(lambda node: node.queues.lose(self.worker, self.id, self.holding()), 5.0)
+
     def _call(self) -> Any:
         if self.what.is_async:
             return self._call_async()

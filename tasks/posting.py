@@ -48,13 +48,18 @@ async def post(
     tls: ssl.SSLContext,
 ) -> Answer:
     """Send and hear the answer, in `deadline` seconds overall.  Raises Unanswered; cancelled it lets go at once."""
+    until = asyncio.get_running_loop().time() + deadline
     try:
-        async with asyncio.timeout(deadline):
+        async with asyncio.timeout_at(until):
             reader, writer = await _connect(destination, addresses[:_MOST_ADDRESSES], tls)
-            try:
-                return await _exchange(reader, writer, destination, headers, body)
-            finally:
-                writer.transport.abort()  # no farewell: a stranger could draw it out
+        try:
+            wire = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MOST_HEAD)
+            async with asyncio.timeout_at(until):
+                answer = await _exchange(wire, reader, writer, _request(destination, headers, body))
+            await _drop_the_rest(wire, reader, until)
+            return answer
+        finally:
+            writer.transport.abort()  # no farewell: a stranger could draw it out
     except TimeoutError:
         raise Unanswered("no answer in time") from None
     except ssl.SSLCertVerificationError as error:
@@ -79,17 +84,16 @@ async def _connect(
     return await asyncio.open_connection(last, destination.port, ssl=context, server_hostname=name)
 
 
-async def _exchange(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    destination: Destination,
-    headers: dict[str, str],
-    body: bytes,
-) -> Answer:
-    wire = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MOST_HEAD)
+def _request(destination: Destination, headers: dict[str, str], body: bytes) -> tuple[h11.Event, ...]:
     fixed = {"Host": destination.authority, "Content-Length": str(len(body)), "Connection": "close"}
-    request = h11.Request(method="POST", target=destination.target, headers=[*{**fixed, **headers}.items()])
-    for event in (request, h11.Data(data=body), h11.EndOfMessage()):
+    head = h11.Request(method="POST", target=destination.target, headers=[*{**fixed, **headers}.items()])
+    return head, h11.Data(data=body), h11.EndOfMessage()
+
+
+async def _exchange(
+    wire: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Sequence[h11.Event]
+) -> Answer:
+    for event in request:
         writer.write(wire.send(event) or b"")
     with suppress(ConnectionError):  # some answer before they have read everything, and close
         await writer.drain()
@@ -98,7 +102,6 @@ async def _exchange(
         head = await _next(wire, reader)
     if not isinstance(head, h11.Response):
         raise Unanswered("the connection was closed without an answer")
-    await _drop_the_rest(wire, reader)
     return Answer(status=head.status_code, retry_after=retry_after(dict(head.headers).get(b"retry-after"), time()))
 
 
@@ -108,11 +111,11 @@ async def _next(wire: h11.Connection, reader: asyncio.StreamReader) -> object:
     return event
 
 
-async def _drop_the_rest(wire: h11.Connection, reader: asyncio.StreamReader) -> None:
+async def _drop_the_rest(wire: h11.Connection, reader: asyncio.StreamReader, until: float) -> None:
     taken = 0
     with suppress(OSError, h11.RemoteProtocolError):  # what counts has been said
-        async with asyncio.timeout(_REST):
-            while taken <= _MOST_BODY and isinstance(event := await _next(wire, reader), h11.Data):
+        async with asyncio.timeout_at(min(until, asyncio.get_running_loop().time() + _REST)):
+            while isinstance(event := await _next(wire, reader), h11.Data):
                 taken += len(event.data)
 
 

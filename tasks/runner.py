@@ -37,7 +37,11 @@ def run_job(queue: str) -> None:
         attempt.refuse(error)
         return
     if claimed:
-        attempt.run()
+        try:
+            attempt.run()
+        except BaseException:  # its end could not be written, or this process has to go
+            attempt.let_go()
+            raise
 
 
 def attempt_at(ticket: Ticket) -> Attempt:

@@ -28,16 +28,29 @@ end
 local function count(lane, by)
   if redis.call('HINCRBY', Q .. 'lanes', lane, by) <= 0 then redis.call('HDEL', Q .. 'lanes', lane) end
 end
+-- What lanes are owed is remembered as long as it makes a difference: while it lies ahead of what was taken last.
+local function forget_served(queue)
+  local times, told, past = Q .. 't:' .. queue, redis.call('HGETALL', Q .. 't:' .. queue), {}
+  local reached = {}
+  for i = 1, #told, 2 do reached[told[i]] = tonumber(told[i + 1]) end
+  for i = 1, #told, 2 do
+    local band = string.match(told[i], '^(%d)|')
+    if band and reached[told[i]] <= (reached['v' .. band] or 0) then past[#past + 1] = told[i] end
+  end
+  for i = 1, #past, 1000 do redis.call('HDEL', times, unpack(past, i, math.min(#past, i + 999))) end
+end
 -- Put a job at the end of its lane, or before all others of its priority.  False: it waits already.
 local function put(id, queue, kind, priority, lane, in_front)
   redis.call('ZREM', Q .. 'due', id)
+  redis.call('ZREM', Q .. 'r:' .. lane, id)  -- what waits does not run: it must not wait for its own end
   if redis.call('ZSCORE', Q .. 'w:' .. queue, id) then return false end
   local times, band = Q .. 't:' .. queue, text(9 - priority)
   local at = tonumber(redis.call('HGET', times, 'v' .. band) or 0)
-  if not in_front then
+  if in_front then at = at - 1
+  else
     at = math.max(at, tonumber(redis.call('HGET', times, band .. '|' .. lane) or 0)) + 1
-    if redis.call('HLEN', times) > 4096 then redis.call('DEL', times) redis.call('HSET', times, 'v' .. band, text(at - 1)) end
     redis.call('HSET', times, band .. '|' .. lane, text(at))
+    if redis.call('HLEN', times) > 4096 + 2 * redis.call('ZCARD', Q .. 'w:' .. queue) then forget_served(queue) end
   end
   redis.call('ZADD', Q .. 'w:' .. queue, text((9 - priority) * BAND + at), id)
   note(id, queue, kind, priority, lane)
@@ -46,8 +59,13 @@ local function put(id, queue, kind, priority, lane, in_front)
 end
 -- Put it on its queue at a later time.
 local function put_later(id, queue, kind, priority, lane, due)
+  redis.call('ZREM', Q .. 'r:' .. lane, id)
   redis.call('ZADD', Q .. 'due', text(due), id)
   note(id, queue, kind, priority, lane)
+end
+-- Nothing waits: nobody is owed anything.
+local function tidy(queue)
+  if redis.call('EXISTS', Q .. 'w:' .. queue) == 0 then redis.call('DEL', Q .. 't:' .. queue) end
 end
 -- Take it out, wherever it waits.
 local function drop(id)
@@ -57,6 +75,7 @@ local function drop(id)
   if redis.call('ZREM', Q .. 'due', id) == 1 then return true end
   local parked = redis.call('ZREM', Q .. 'w:' .. queue, id) == 0 and redis.call('LREM', Q .. 'p:' .. lane, 1, id)
   if parked ~= 0 then count(lane, -1) end
+  tidy(queue)
   return true
 end
 -- Let one job wait on its queue again that was parked because its lane had enough running.  Its queue, or nil.
@@ -81,7 +100,7 @@ local function take(queue, cap, until_)
   local waiting, times = Q .. 'w:' .. queue, Q .. 't:' .. queue
   for _ = 1, 1000 do
     local popped = redis.call('ZPOPMIN', waiting)
-    if not popped[1] then redis.call('DEL', times) return nil end
+    if not popped[1] then break end
     local id = popped[1]
     local of, kind, priority, lane = about(id)
     if of then
@@ -97,10 +116,12 @@ local function take(queue, cap, until_)
         redis.call('HDEL', Q .. 'of', id)
         count(lane, -1)
         if capped then redis.call('ZADD', running, text(until_), id) redis.call('PEXPIRE', running, text(until_ - now + 1000)) end
+        tidy(queue)
         return id, kind, priority, lane
       end
     end
   end
+  tidy(queue)
   return nil
 end
 -- A job of this lane does not run any more.  The queue of another that may run now, or nil.
