@@ -115,7 +115,7 @@ async def _drop_the_rest(wire: h11.Connection, reader: asyncio.StreamReader, unt
     taken = 0
     with suppress(OSError, h11.RemoteProtocolError):  # what counts has been said
         async with asyncio.timeout_at(min(until, asyncio.get_running_loop().time() + _REST)):
-            while isinstance(event := await _next(wire, reader), h11.Data):
+            while taken <= _MOST_BODY and isinstance(event := await _next(wire, reader), h11.Data):
                 taken += len(event.data)
 
 

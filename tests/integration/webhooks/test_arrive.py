@@ -13,9 +13,12 @@ from django.contrib.auth.models import User
 from asgi_app import webhooks
 from asgi_app.env import Env
 from asgi_app.models import Webhook, WebhookDelivery
-from tasks.webhooks import KEPT_DAYS, LEASE, Deliverer, claim, forget, record
+from tasks.webhooks import KEPT_DAYS, LEASE, Deliverer, claim, forget, keep_delivering, record
 from tests.integration.webhooks.conftest import registered, told
+from tests.support.nodes import node
 from tests.support.receiver import Receiver
+from tests.support.store import StoreServer
+from tests.support.watcher import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -232,3 +235,20 @@ async def test_leaving_lets_attempts_end(owner: User, receiver: Receiver, loopba
     await deliverer.stop()
     await deliverer.stop()
     assert (await only()).status == "delivered"
+
+
+async def test_a_scheduler_delivers_by_itself(
+    owner: User, receiver: Receiver, loopback: Env, store_server: StoreServer, namespace: str
+) -> None:
+    """Beside what else it does, until it is told to leave."""
+    await sync_to_async(registered)(owner, receiver.url)
+    async with node(store_server.url, namespace, webhook_allow=loopback.webhook_allow) as running:
+        delivering = asyncio.create_task(keep_delivering(running))
+        await sync_to_async(told)(owner)
+        await eventually(lambda: len(receiver.got) == 1, "the first")
+        await sync_to_async(told)(owner)
+        await eventually(lambda: len(receiver.got) == 2, "the second")
+        delivering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await delivering
+    assert {row.status async for row in WebhookDelivery.objects.all()} == {"delivered"}

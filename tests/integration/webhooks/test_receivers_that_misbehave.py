@@ -125,6 +125,8 @@ async def test_an_endless_answer_is_not_taken_in(
         except OSError:
             cut.set()
 
+    monkeypatch.setattr(posting, "_REST", 60.0)
+    monkeypatch.setattr(tasks_webhooks, "DEADLINE", 60.0)
     receiver.answers = [endless]
     await sync_to_async(registered)(owner, receiver.url)
     await sync_to_async(told)(owner)
@@ -134,10 +136,11 @@ async def test_an_endless_answer_is_not_taken_in(
         await eventually(cut.is_set, "it is cut off")
 
 
+@pytest.mark.parametrize("rest", [True, False])
 async def test_an_answer_that_stalls_has_been_an_answer(
-    owner: User, receiver: Receiver, loopback: Env, monkeypatch: pytest.MonkeyPatch
+    owner: User, receiver: Receiver, loopback: Env, monkeypatch: pytest.MonkeyPatch, rest: bool
 ) -> None:
-    """What follows the status is dropped anyway."""
+    """What follows the status is dropped anyway, and may be cut off by the deadline."""
 
     def stalling(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(202)
@@ -145,7 +148,8 @@ async def test_an_answer_that_stalls_has_been_an_answer(
         handler.end_headers()
         receiver.released.wait()
 
-    monkeypatch.setattr(posting, "_REST", 0.05)
+    monkeypatch.setattr(posting, "_REST", 0.05 if rest else 60.0)
+    monkeypatch.setattr(tasks_webhooks, "DEADLINE", 60.0 if rest else 1.0)
     receiver.answers = [stalling]
     await sync_to_async(registered)(owner, receiver.url)
     await sync_to_async(told)(owner)
