@@ -44,10 +44,13 @@ class Desk:
 
         Raises StoreUnavailable (for a computation), Unavailable (for an action, when the database is away).
         """
+        row: Job | None
+        if self._records.store.suspect and (row := await in_database(ledger.get, job_id)) is not None:
+            return row.fields()  # an action is known without the store, and nobody waits for that
         try:
             stored = await self._records.get(job_id)
         except StoreUnavailable:
-            row = await in_database(ledger.get, job_id)  # an action is known without the store
+            row = await in_database(ledger.get, job_id)
             if row is None:
                 raise
             return row.fields()

@@ -140,7 +140,9 @@ class Submitter:
         )
         await self._admit(order)
         row, created = await in_database(ledger.create, order)
-        if created:
+        if created and self._records.store.suspect:
+            self._background.start(self.put_on_queue(ledger.ticket(row)))
+        elif created:
             await self.put_on_queue(ledger.ticket(row))
         return str(row.id)
 
@@ -222,6 +224,9 @@ class Submitter:
 
     async def _admit(self, order: Order) -> None:
         """Raises Unavailable or TooManyRequests when too much waits already."""
+        if self._records.store.suspect:
+            await self._admit_by_database(order)
+            return
         try:
             admission = await self._queues.admit(order.queue, order.owner)
         except StoreUnavailable:

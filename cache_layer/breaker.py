@@ -37,6 +37,11 @@ class Breaker:
         self._closed_again_at = now + _PAUSE
         return False
 
+    @property
+    def suspicious(self) -> bool:
+        """Whether the last call has failed."""
+        return self._failures > 0
+
     def succeeded(self) -> None:
         self._failures = 0
 

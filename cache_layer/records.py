@@ -314,8 +314,7 @@ class Records:
 
     async def want(self, job_id: str, lane: str) -> None:
         """Somebody looked at a computation: it is wanted.  Raises StoreUnavailable."""
-        now = _milliseconds(await self.store.command("TIME"))
-        await self.store.command("HSET", self.names.job(job_id), "wanted_at", now, f"by:{lane}", now)
+        await self.store.script("want", [self.names.job(job_id)], [lane])
 
     async def page(self, before: str, most: int) -> list[dict[str, str]]:
         """Records of computations older than the job `before` ("": all), newest first.  Raises StoreUnavailable."""

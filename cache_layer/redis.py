@@ -76,6 +76,11 @@ class Store:
         self._scripts = {name: self._client.register_script(text) for name, text in scripts().items()}
         self._calls = Background()
 
+    @property
+    def suspect(self) -> bool:
+        """Whether it did not answer the last time: who can do without it does not wait for it."""
+        return self._breaker.suspicious
+
     async def script(self, name: str, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """Run `lua/<name>.lua`.  Raises StoreUnavailable."""
         script = self._scripts[name]

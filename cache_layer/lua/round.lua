@@ -10,7 +10,7 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local rings, times = {}, {}
 local function ring(queue, by)
   if not times[queue] then rings[#rings + 1] = queue end
-  times[queue] = math.max(times[queue] or 0, by)
+  times[queue] = (times[queue] or 0) + by
 end
 -- Due: at most as many as fit into a short script.
 for _, id in ipairs(redis.call('ZRANGE', Q .. 'due', '-inf', now, 'BYSCORE', 'LIMIT', 0, 500)) do
@@ -18,14 +18,21 @@ for _, id in ipairs(redis.call('ZRANGE', Q .. 'due', '-inf', now, 'BYSCORE', 'LI
   redis.call('ZREM', Q .. 'due', id)
   if queue then
     put(id, queue, kind, priority, lane)
-    times[queue] = times[queue] or (function() rings[#rings + 1] = queue return 0 end)()
-    times[queue] = times[queue] + 1
+    ring(queue, 1)
   end
 end
 -- Lanes whose running jobs have ended without telling.
 for _, lane in ipairs(redis.call('SRANDMEMBER', Q .. 'parked', 20)) do
   local queue = unpark(lane, tonumber(ARGV[5]))
   if queue then ring(queue, 1) end
+end
+-- When no reaper was served for a while the store was silent, for the workers too: they have a moment to show life.
+local last = redis.call('GETSET', Q .. 'round', now)
+redis.call('PEXPIRE', Q .. 'round', ARGV[3])
+if not last or now - tonumber(last) > 3000 then
+  for _, worker in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+    redis.call('ZADD', KEYS[1], 'XX', 'GT', now + 5000, worker)
+  end
 end
 -- Workers whose lease ran out: what they held is lost.
 for _, worker in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, 20)) do
@@ -48,16 +55,15 @@ for _, queue in ipairs(cjson.decode(ARGV[6])) do
     local quiet = math.max(tonumber(seen[1] or 0), tonumber(seen[2] or 0))
     local outstanding = 0
     for i = 1, #queue[2] do outstanding = outstanding + redis.call('LLEN', queue[2][i]) end
-    if #queue[2] > 0 then patience = tonumber(ARGV[4]) end
+    local heard = tonumber(seen[1] or 0) > tonumber(seen[2] or 0)
+    if #queue[2] > 0 or heard then patience = tonumber(ARGV[4]) end
     if quiet == 0 then
       redis.call('HSET', Q .. 's:' .. queue[1], 'rung', now)
     elseif now - quiet > patience and waiting > outstanding then
       ring(queue[1], math.min(100, waiting - outstanding))
       tally('rung again')
       -- Where messages cannot be counted they may just be waiting, because all workers are busy: ever more seldom.
-      local heard = tonumber(seen[1] or 0) > tonumber(seen[2] or 0)
-      redis.call('HSET', Q .. 's:' .. queue[1], 'rung', now,
-        'patience', math.min(300000, heard and 2 * tonumber(ARGV[4]) or 2 * patience))
+      redis.call('HSET', Q .. 's:' .. queue[1], 'rung', now, 'patience', math.min(300000, 2 * patience))
     end
     redis.call('PEXPIRE', Q .. 's:' .. queue[1], STATS_TTL)
   end
