@@ -45,13 +45,13 @@ class ScheduleEntryAdmin(EntryAdmin):
     def times(self, entry: ScheduleEntry) -> str:
         return entry.crontab or f"every {entry.seconds:g} s"
 
-    @admin.display(empty_value="–")
-    def next_firing(self, entry: ScheduleEntry) -> str | None:
-        """By the clock of the entry's zone; also of a new form, where there is none."""
+    @admin.display()
+    def next_firing(self, entry: ScheduleEntry) -> str:
+        """By the clock of the entry's zone."""
         from asgi_app.scheduling import plans
 
         if entry.pk is None or not entry.enabled:
-            return None
+            return "–"
         try:
             due = plans.plan_of(entry).rule(time.time())
         except plans.Unplannable as error:
@@ -69,9 +69,9 @@ class ScheduleEntryAdmin(EntryAdmin):
                 start = api.run if isinstance(plan.what, Action) else api.refresh
                 job_id = start(plan.what.name, **entry.params)
             except (MillpondError, plans.Unplannable) as error:
-                self.message_user(request, f"{entry} was not run: {error}", messages.ERROR)
+                self.message_user(request, f"'{entry}' was not run: {error}", messages.ERROR)
             else:
-                self.message_user(request, f"{entry} runs now{f', as job {job_id}' if job_id else ''}.")
+                self.message_user(request, f"'{entry}' runs now{f', as job {job_id}' if job_id else ''}.")
 
 
 @admin.register(Job)
