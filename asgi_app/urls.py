@@ -15,6 +15,7 @@ handler500 = "asgi_app.views.faults.server_error"
 
 urlpatterns = [
     path("", pages.dashboards, name="dashboards"),
+    path("jobs", pages.jobs, name="jobs"),
     path("login", pages.Login.as_view(), name="login"),
     path("logout", LogoutView.as_view(next_page="/"), name="logout"),
     path("api/v1/resources", resources.listing),

@@ -31,6 +31,15 @@ async def dashboards(request: HttpRequest) -> HttpResponse:
     return response
 
 
+async def jobs(request: HttpRequest) -> HttpResponse:
+    """`/jobs`: what runs and what has run, as far as whoever looks may see it."""
+    user = await request.auser()
+    response = render(request, "jobs.html", {"username": user.get_username(), "staff": getattr(user, "is_staff", False)})
+    response["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+    response["Cache-Control"] = "private, no-cache"
+    return response
+
+
 class Login(LoginView):
     """`/login`: fields `username` and `password`; then back to where one came from, or to `/`."""
 

@@ -4,6 +4,7 @@ const LOCALE = "en";
 const whole = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 0 });
 const tenths = new Intl.NumberFormat(LOCALE, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const percent = new Intl.NumberFormat(LOCALE, { style: "percent", maximumFractionDigits: 0 });
+const when = new Intl.DateTimeFormat(LOCALE, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
 const MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
 const NONE = "–";
 
@@ -33,6 +34,20 @@ export function age(milliseconds) {
   if (seconds < 172800) return `${Math.round(seconds / 3600)} h ago`;
   return `${Math.round(seconds / 86400)} days ago`;
 }
+
+/** How long something takes, from milliseconds. */
+export function duration(milliseconds) {
+  if (missing(milliseconds)) return NONE;
+  const seconds = Math.max(0, milliseconds) / 1000;
+  if (seconds < 9.95) return `${tenths.format(seconds)} s`;
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  const [hours, minutes, rest] = [Math.floor(seconds / 3600), Math.floor((seconds % 3600) / 60), Math.floor(seconds % 60)];
+  if (hours === 0) return `${minutes} min ${rest} s`;
+  return hours < 48 ? `${hours} h ${minutes} min` : `${Math.round(hours / 24)} days`;
+}
+
+/** A moment in this browser's time zone: Mar 14, 2026, 07:20:31. */
+export const localTime = (milliseconds) => (missing(milliseconds) ? NONE : when.format(milliseconds));
 
 /** Unix seconds of the wall clock an ISO text shows, as if it were UTC: a replayed hour is drawn as it was read then. */
 export function wallClock(iso) {
