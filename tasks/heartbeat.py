@@ -26,6 +26,7 @@ from cache_layer.blocking import BlockingStore
 from cache_layer.errors import StoreUnavailable
 from cache_layer.keys import Names
 from cache_layer.queues import Lost, Reason, Watch, read_watch, watching
+from tasks.brokers import plain_name
 from tasks.identity import become_worker, process_name
 from tasks.verdict import judge
 
@@ -48,7 +49,9 @@ class SignOfLife(bootsteps.StartStopStep):
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
         # Before the pool is started: its processes have the name from their parent.
-        self._warden = Warden(become_worker(), lambda: list(parent.app.amqp.queues.consume_from))
+        self._warden = Warden(
+            become_worker(), lambda: [plain_name(queue) for queue in parent.app.amqp.queues.consume_from.values()]
+        )
         self._threads = "thread" in str(getattr(parent, "pool_cls", ""))
 
     def start(self, parent: Any) -> None:

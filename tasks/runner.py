@@ -22,7 +22,8 @@ from tasks.submit import TASK
 log = logging.getLogger(__name__)
 
 
-@app.task(name=TASK, ignore_result=True)
+# On Redis a message is acknowledged before the work, see `app.py`; on RabbitMQ after it (`acknowledging.py`).
+@app.task(name=TASK, ignore_result=True, acks_late=app.settings.on_rabbitmq)
 def run_job(queue: str) -> None:
     """Run the job of this queue whose turn it is, if one waits."""
     ticket = insist(lambda node: node.queues.take(queue, worker=worker_name(), pid=os.getpid()))

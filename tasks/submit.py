@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import time
 from bisect import bisect
 from collections.abc import Sequence
@@ -22,7 +23,10 @@ from asgi_app.errors import Unavailable
 from cache_layer.breaker import Breaker
 from cache_layer.keys import Names
 from cache_layer.queues import Bell
-from tasks.app import PRIORITY_STEPS, app, native
+from tasks.app import app, native
+from tasks.brokers import PRIORITY_STEPS
+
+log = logging.getLogger(__name__)
 
 TASK = "millpond.run"
 _SEPARATOR = "\x06\x16"
@@ -44,11 +48,12 @@ class CeleryDoorbell:
         self._native = native(settings)
         self._serializer = settings.serializer
         self._prefix = Names(settings.namespace).broker_prefix()
-        self._is_redis = not settings.broker.startswith("amqp")
+        self._is_redis = not settings.on_rabbitmq
         # Its own few threads: a hung broker must not hold the thread that all of Django's ORM calls share.
         self._threads = ThreadPoolExecutor(4, "doorbell") if not self._native else None
         self._breaker = Breaker()
         self._ringing = 0
+        self._away = False
 
     def bell(self, job_id: str, *, queue: str, priority: int) -> Bell:
         """The message that makes a worker of `queue` take its best job; it is named after the job that rings."""
@@ -78,8 +83,12 @@ class CeleryDoorbell:
             async with asyncio.timeout(_DEADLINE):
                 await asyncio.shield(work)
         except Exception as error:
+            if not self._away:
+                log.warning("the broker takes no messages: %s", str(error) or type(error).__name__)
+            self._away = True
             self._breaker.failed(time.monotonic())
             raise broker_away() from error
+        self._away = False
         self._breaker.succeeded()
 
     async def close(self) -> None:
