@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.apps import AppConfig
+from django.conf import settings
 from django.db.models.signals import post_migrate
+from django.utils.module_loading import import_string
 
 
 class AsgiAppConfig(AppConfig):
@@ -19,6 +21,8 @@ class AsgiAppConfig(AppConfig):
         from asgi_app.env import env
         from asgi_app.registry import registry
 
+        # So that a `shared_task` of the user's means our application in each process that has Django.
+        import_string(settings.MILLPOND_CELERY)
         stores.check(env().cache_store)
         post_migrate.connect(_make_cache_table, sender=self)
         invalidation.watch_connections()

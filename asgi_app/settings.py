@@ -65,6 +65,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Named here so that no domain module imports the room of the tasks.
 MILLPOND_DOORBELL = "tasks.submit.CeleryDoorbell"
+MILLPOND_CELERY = "tasks.app.app"
 
 # Besides the default, the caches that MILLPOND_CACHE_STORE can name.  Each value takes two or three names of one, and a
 # full cache drops the versions of tags along with values, so that all with those tags are computed anew: hence far more

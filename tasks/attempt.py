@@ -31,12 +31,15 @@ from cache_layer.records import held
 from tasks import retry
 from tasks.identity import worker_name
 from tasks.limits import TimeLimitReached, time_limit
+from tasks.loop import result_of
 from tasks.persistence import PERSISTENCE
 from tasks.progress import JobCancelled, ProgressReport
 from tasks.verdict import GRACE
 
 log = logging.getLogger(__name__)
 
+#: Attempts whose functions run in this process: (job, number of the attempt).
+under_way: set[tuple[str, int]] = set()
 #: Seconds between two questions whether the attempt goes on.
 BEAT = 1.0
 #: Seconds a successful run takes at least to be of interest to those who want to know how long such runs take.
@@ -105,6 +108,7 @@ class Attempt(ABC):
         """Run the function and finish the job, whatever happens in between."""
         log.info("job %s: %s attempt %d", self.id, self.what.name, self.fence)
         beating = wiring.submit(self._keep_beating)
+        under_way.add((self.id, self.fence))
         try:
             self.work()
         except JobCancelled:
@@ -124,6 +128,7 @@ class Attempt(ABC):
                 log.warning("job %s: %s raised", self.id, self.what.name, exc_info=True)
             self._fail(error, failure_of(error, show_message=env().env == "development"))
         finally:
+            under_way.discard((self.id, self.fence))
             beating.cancel()
 
     def value(self) -> bytes:
@@ -178,7 +183,7 @@ class Attempt(ABC):
 
         future = wiring.submit(body)
         try:
-            return future.result(self.what.time_limit)
+            return result_of(future, self.what.time_limit)
         except FutureTimeout:
             if future.done():
                 raise

@@ -26,8 +26,10 @@ from cache_layer.blocking import BlockingStore
 from cache_layer.errors import StoreUnavailable
 from cache_layer.keys import Names
 from cache_layer.queues import Lost, Reason, Watch, read_watch, watching
+from tasks.attempt import under_way
 from tasks.brokers import plain_name
 from tasks.identity import become_worker, process_name
+from tasks.loop import pulse
 from tasks.verdict import judge
 
 log = logging.getLogger(__name__)
@@ -156,14 +158,16 @@ class Warden:
                 os.kill(pid, signal.SIGCONT)
 
     def _give_up(self, job_id: str, fence: int, reason: Reason) -> None:
-        """A thread cannot be ended: its attempt is over all the same, and a worker that has no other is too."""
+        """A thread cannot be ended: its attempt is over all the same, and a worker that can run no other is too."""
+        self._stuck &= under_way  # some have come to an end
         if (job_id, fence) in self._stuck:
             return
         self._stuck.add((job_id, fence))
         log.warning("job %s: attempt %d is given up, its thread goes on (%s)", job_id, fence, reason)
         self._report(job_id, reason)
-        if len(self._stuck) >= self._slots:
-            log.error("all %d threads are stuck: this worker ends, so that another can begin", self._slots)
+        if len(self._stuck) >= self._slots or pulse.blocked:
+            what = "the event loop is blocked" if pulse.blocked else f"all {self._slots} threads are stuck"
+            log.error("%s: this worker ends, so that another can begin", what)
             os._exit(os.EX_SOFTWARE)
 
     def _report(self, job_id: str, reason: Reason) -> None:
