@@ -27,7 +27,7 @@ LEASE = 10.0
 #: Seconds a queue on which something waits may be silent before its workers are rung for again.
 SILENCE = 2.5
 #: Milliseconds what a worker holds, and what was lost, is remembered: longer than any time limit.
-_HELD_TTL = 2 * 86_400_000
+HELD_TTL = 2 * 86_400_000
 #: Milliseconds after which a running job of a lane no longer counts, should nobody have said that it ended.
 _RUNS_AT_MOST = 26 * 3_600_000
 
@@ -179,7 +179,7 @@ class Queues:
         """The best waiting job of a queue, held by `worker` from now on; None for nothing.  Raises StoreUnavailable."""
         names = self.names
         args: list[Arg] = [
-            *(names.queues(), queue, pid, self.limits.running, _RUNS_AT_MOST, _HELD_TTL, names.job("")),
+            *(names.queues(), queue, pid, self.limits.running, _RUNS_AT_MOST, HELD_TTL, names.job("")),
         ]
         found = await self.store.script("take", [names.held(worker)], args)
         if not found:
@@ -191,7 +191,8 @@ class Queues:
 
     async def hold(self, worker: str, job_id: str, held: Held) -> None:
         """Say what a worker holds.  Raises StoreUnavailable."""
-        await self.store.command("HSET", self.names.held(worker), job_id, msgspec.json.encode(held))
+        name = self.names.held(worker)
+        await self.store.transaction(("HSET", name, job_id, msgspec.json.encode(held)), ("PEXPIRE", name, HELD_TTL))
 
     async def lose(self, worker: str, job_id: str, held: Held) -> None:
         """A worker lets go of a job it could not end: a reaper sees after it.  Raises StoreUnavailable."""
@@ -220,8 +221,8 @@ class Queues:
         seconds_, micros = await self.store.command("TIME")
         now = int(seconds_) * 1000 + int(micros) // 1000
         await self.store.transaction(
-            ("HSET", names.cancels(), job_id, now),
-            ("PEXPIRE", names.cancels(), _HELD_TTL),
+            ("HSETNX", names.cancels(), job_id, now),  # from the first time on, whoever asks again
+            ("PEXPIRE", names.cancels(), HELD_TTL),
             ("PUBLISH", names.job_channel(job_id), "C"),
         )
 
@@ -244,7 +245,7 @@ class Queues:
         names = self.names
         told = json.dumps([[name, list(lists)] for name, lists in queues])
         args: list[Arg] = [
-            *(names.queues(), names.held(""), _HELD_TTL, round(SILENCE * 1000), self.limits.running, told),
+            *(names.queues(), names.held(""), HELD_TTL, round(SILENCE * 1000), self.limits.running, told),
         ]
         rings, lost = await self.store.script("round", [names.lives(), names.losses()], args)
         return Round(
@@ -252,9 +253,11 @@ class Queues:
             lost={job_id.decode(): msgspec.json.decode(raw, type=Lost) for job_id, raw in _pairs(lost)},
         )
 
-    async def seen_after(self, job_id: str) -> None:
-        """A loss is one no longer.  Raises StoreUnavailable."""
-        await self.store.command("HDEL", self.names.losses(), job_id)
+    async def seen_after(self, job_id: str, lost: Lost) -> None:
+        """A loss is one no longer; another one of the same job still is.  Raises StoreUnavailable."""
+        names = self.names
+        args: list[Arg] = [job_id, lost.worker, lost.fence, lost.pid]
+        await self.store.script("seen", [names.losses(), names.held(lost.worker)], args)
 
     async def expired(self, workers: Sequence[str]) -> set[str]:
         """Those of `workers` that are dead; one nobody has heard of has a lease from now on.
@@ -322,7 +325,7 @@ def watching(
 ) -> tuple[list[str], list[Arg]]:
     """Keys and arguments of `watch.lua`, for whichever client calls it."""
     keys = [names.lives(), names.held(worker), names.cancels(), *(names.role(role) for role in roles)]
-    return keys, [worker, 0 if leaves else round(LEASE * 1000), process, round(life * 1000), _HELD_TTL]
+    return keys, [worker, 0 if leaves else round(LEASE * 1000), process, round(life * 1000), HELD_TTL]
 
 
 def read_watch(raw: Sequence[Any]) -> Watch:

@@ -16,7 +16,7 @@ import msgspec
 from cache_layer.cache import COMPUTATION_TTL, LOOK_AFTER, fresh_epoch, fresh_versions, tag_ttl, version_ttl
 from cache_layer.keys import Key
 from cache_layer.position import Position
-from cache_layer.queues import LEASE, Bell, Held, Kind, Limits, Ticket, seconds
+from cache_layer.queues import HELD_TTL, LEASE, Bell, Held, Kind, Limits, Ticket, seconds
 from cache_layer.redis import Arg, Store
 
 #: Crashes of its process or worker after which a job is dead.
@@ -76,6 +76,8 @@ class Claim:
     what: Literal["claimed", "gone", "over", "duplicate", "superseded", "expired"]
     fence: int
     tag_versions: tuple[bytes, ...] = ()
+    #: A queue that must be rung for because this is not to be run, "" for none.
+    going_on: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,11 +179,12 @@ class Records:
         )
 
     async def claim(
-        self, ticket: Ticket, key: Key | None, lease: str, *, worker: str, pid: int, within: float
+        self, ticket: Ticket, key: Key | None, lease: str, *, worker: str, pid: int, within: float, token: str
     ) -> Claim:
         """Claim a computation that was taken, for `within` seconds, capturing the tag versions of its key.
 
-        Without `key` it is not to be run, only to be ended.  `lease`: as its record names it.  Raises StoreUnavailable.
+        Without `key` it is not to be run, only to be ended.  `lease`: as its record names it.  Safe to repeat with the
+        same `token`.  Raises StoreUnavailable.
         """
         names = self.names
         keys = [
@@ -198,11 +201,13 @@ class Records:
             COMPUTATION_TTL,
             LOOK_AFTER,
             int(key is None),
+            names.queues(),
+            token,
+            HELD_TTL,
             *(fresh_versions(key) if key else []),
         ]
-        what, *rest = await self.store.script("claim", keys, args)
-        fence, versions = (int(rest[0]), tuple(rest[1:])) if rest else (0, ())
-        return Claim(what=what.decode(), fence=fence, tag_versions=versions)
+        what, fence, going_on, *versions = await self.store.script("claim", keys, args)
+        return Claim(what=what.decode(), fence=int(fence), tag_versions=tuple(versions), going_on=going_on.decode())
 
     async def beat(
         self,
@@ -230,6 +235,7 @@ class Records:
             names.channel(key) if key else "",
             signal,
             _PROGRESS_TTL,
+            HELD_TTL,
         ]
         answer: int = await self.store.script("beat", [names.job(job_id), names.held(worker), names.cancels()], args)
         return _ANSWERS[answer]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import secrets
 import time
 
 from asgi_app import jobs, wiring
@@ -35,11 +36,14 @@ class ComputationAttempt(Attempt):
         self._fields: jobs.Fields = {}
         self._key: Key
         self._claim = Claim(what="gone", fence=0)
+        #: Says that a claim is this one's, when its answer was lost and it is made once more.
+        self._token = secrets.token_hex(8)
 
     def claim(self) -> bool:
         found = insist(lambda node: node.records.get(self.id))
         if found is None:
             log.info("job %s: its record is gone", self.id)
+            insist(lambda node: give_up(node, self.ticket, self.worker))
             return False
         self._fields = found
         self.what, self.params, self._key = jobs.key_of(found)
@@ -52,7 +56,12 @@ class ComputationAttempt(Attempt):
 
     async def _claimed(self, node: wiring.Node, key: Key | None, within: float) -> Claim:
         lease = self._fields["lease"]
-        return await node.records.claim(self.ticket, key, lease, worker=self.worker, pid=os.getpid(), within=within)
+        claim = await node.records.claim(
+            self.ticket, key, lease, worker=self.worker, pid=os.getpid(), within=within, token=self._token
+        )
+        if claim.going_on:
+            await node.submitter.ring(claim.going_on)
+        return claim
 
     def refuse(self, error: MillpondError) -> None:
         claim = insist(lambda node: self._claimed(node, None, 60.0))
@@ -145,3 +154,10 @@ async def end_computation(
     if ended.going_on:
         await node.submitter.ring(ended.going_on)
     return ended
+
+
+async def give_up(node: wiring.Node, ticket: Ticket, worker: str) -> None:
+    """What was taken is not to be run: nobody holds it, others of its lane may run.  Raises StoreUnavailable."""
+    going_on = await node.queues.release(ticket, worker=worker, over=False)
+    if going_on:
+        await node.submitter.ring(going_on)

@@ -25,7 +25,7 @@ from cache_layer.errors import StoreUnavailable
 from cache_layer.queues import LEASE, Kind, Lost, Ticket
 from cache_layer.records import Ending
 from tasks.app import queues
-from tasks.computation import end_computation
+from tasks.computation import end_computation, give_up
 
 log = logging.getLogger(__name__)
 
@@ -76,19 +76,26 @@ class Reaper:
                 await self._see_after_computation(job_id, lost)
         except MillpondError as error:
             log.warning("job %s: was lost, and not seen after: %s", job_id, error.detail)
-            return
-        await self._node.queues.seen_after(job_id)
+        except StoreUnavailable:
+            raise
+        except Exception:  # of this job; the others must not wait for it
+            log.exception("job %s: was lost, and not seen after", job_id)
+        else:
+            await self._node.queues.seen_after(job_id, lost)
 
     async def _see_after_computation(self, job_id: str, lost: Lost) -> None:
         ticket = _ticket(job_id, lost, "computation")
         if lost.fence == 0:  # taken, and not claimed; or claimed just before the end
             fields = await self._node.records.get(job_id) or {}
-            if fields.get("status") == "queued":
+            if fields.get("status") in ("queued", "retrying"):
                 bell = self._node.doorbell.bell(job_id, queue=lost.queue, priority=lost.priority)
                 if await self._node.queues.enqueue(ticket, bell, in_front=True):
                     await self._node.submitter.ring(lost.queue)
                 return
-            if fields.get("status") != "running" or fields.get("worker") != lost.worker:
+            if fields.get("status") != "running":
+                await give_up(self._node, ticket, lost.worker)
+                return
+            if fields.get("worker") != lost.worker:
                 return
             lost = msgspec.structs.replace(lost, fence=int(fields["fence"]))
         how: Ending = "died"

@@ -73,9 +73,13 @@ local function drop(id)
   if not queue then return false end
   redis.call('HDEL', Q .. 'of', id)
   if redis.call('ZREM', Q .. 'due', id) == 1 then return true end
-  local parked = redis.call('ZREM', Q .. 'w:' .. queue, id) == 0 and redis.call('LREM', Q .. 'p:' .. lane, 1, id)
-  if parked ~= 0 then count(lane, -1) end
-  tidy(queue)
+  if redis.call('ZREM', Q .. 'w:' .. queue, id) == 1 then
+    count(lane, -1)
+    tidy(queue)
+  elseif redis.call('LREM', Q .. 'p:' .. lane, 1, id) == 1 then
+    count(lane, -1)
+    if redis.call('EXISTS', Q .. 'p:' .. lane) == 0 then redis.call('SREM', Q .. 'parked', lane) end
+  end
   return true
 end
 -- Let one job wait on its queue again that was parked because its lane had enough running.  Its queue, or nil.
@@ -85,7 +89,8 @@ local function unpark(lane, cap)
   if cap > 0 and redis.call('ZCARD', running) >= cap then return nil end
   while true do
     local id = redis.call('LPOP', Q .. 'p:' .. lane)
-    if not id then redis.call('SREM', Q .. 'parked', lane) return nil end
+    if redis.call('EXISTS', Q .. 'p:' .. lane) == 0 then redis.call('SREM', Q .. 'parked', lane) end
+    if not id then return nil end
     local queue, kind, priority = about(id)
     if queue then
       count(lane, -1)

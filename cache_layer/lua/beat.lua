@@ -1,13 +1,14 @@
 -- A running attempt asks whether it goes on, and perhaps has something to tell.
 -- KEYS 1 job (of an action: its progress)  2 what its worker holds  3 jobs whose end was asked for
 -- ARGV 1 job id  2 fence  3 "1": a computation  4 what is held, as JSON  5 progress JSON ("" none)  6 job channel
---      7 value channel ("" none)  8 signal JSON  9 ttl of the progress of an action, ms
+--      7 value channel ("" none)  8 signal JSON  9 ttl of the progress of an action, ms  10 ttl of what a worker holds, ms
 -- Returns 0: this attempt has lost its job, stop; 1: go on; 2: somebody asked to cancel; 3: an action that nobody knows
 --      here, the database says whether it still is this attempt's.
 if ARGV[3] == '1' then
   local was = redis.call('HMGET', KEYS[1], 'status', 'fence')
   if was[1] ~= 'running' or was[2] ~= ARGV[2] then return 0 end
   redis.call('HSET', KEYS[2], ARGV[1], ARGV[4])
+  redis.call('PEXPIRE', KEYS[2], ARGV[10])
 else
   local held = redis.call('HGET', KEYS[2], ARGV[1])
   if not held then return 3 end

@@ -28,9 +28,11 @@ if ARGV[5] ~= '' then
   end
 end
 if status == 'running' then
-  redis.call('HSET', KEYS[1], 'cancel', now)
-  redis.call('HSET', KEYS[3], ARGV[1], now)
+  -- Asked for twice it still counts from the first time: else one who asks again and again would put the end off.
+  local first = redis.call('HSETNX', KEYS[1], 'cancel', now) == 1
+  redis.call('HSETNX', KEYS[3], ARGV[1], now)
   redis.call('PEXPIRE', KEYS[3], ARGV[7])
+  if not first then return {status, 0} end
 else
   drop(ARGV[1])
   redis.call('HSET', KEYS[1], 'status', ARGV[8], 'finished_at', now)

@@ -16,11 +16,11 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 --# _queue.lua
 local job = ARGV[2] ~= ''
-local outdated, brought, lane = false, ARGV[16], ''
+local outdated, brought, lane, cancel = false, ARGV[16], '', false
 if job then
-  local was = redis.call('HMGET', KEYS[5], 'status', 'fence', 'outdated', 'new', 'lane')
+  local was = redis.call('HMGET', KEYS[5], 'status', 'fence', 'outdated', 'new', 'lane', 'cancel')
   if was[1] ~= 'running' or was[2] ~= ARGV[2] then return {'revoked', '', '0', 0, ''} end
-  outdated, brought, lane = was[3], was[4] or '', was[5] or ''
+  outdated, brought, lane, cancel = was[3], was[4] or '', was[5] or '', was[6]
 end
 local going_on = ''
 local function leave()
@@ -47,6 +47,11 @@ for i = 9, #KEYS do
 end
 if outdated then
   if not job then redis.call('UNLINK', KEYS[4]) return {'superseded', '', '0', 0, ''} end
+  if cancel then  -- nobody wants another run of it
+    redis.call('UNLINK', KEYS[4])
+    finish('cancelled')
+    return {'superseded', '', '0', 0, going_on}
+  end
   if redis.call('HINCRBY', KEYS[5], 'reruns', 1) > tonumber(ARGV[14]) then return {'superseded', '', '0', -1, ''} end
   redis.call('HSET', KEYS[5], 'status', 'queued')
   tally('superseded')

@@ -12,13 +12,15 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 --# _queue.lua
 local was = redis.call('HMGET', KEYS[1], 'status', 'fence', 'lease', 'failure', 'channel', 'error_ttl', 'queue', 'priority',
-  'lane', 'worker', 'started_at', 'history')
+  'lane', 'worker', 'started_at', 'history', 'cancel')
 if was[1] ~= 'running' or was[2] ~= ARGV[1] then return {'', 0, ''} end
 local what, problem, ring = ARGV[3], ARGV[4], 0
 if what == 'died' then
   if redis.call('HINCRBY', KEYS[1], 'crashes', 1) >= tonumber(ARGV[11]) then what, problem = 'dead', ARGV[12] end
 elseif what == 'retrying' then redis.call('HINCRBY', KEYS[1], 'failures', 1)
 elseif what == 'interrupted' then redis.call('HINCRBY', KEYS[1], 'reruns', 1) end
+-- Somebody has asked for its end, and it has not heard of it: it has no other attempt.
+if was[13] and (what == 'retrying' or what == 'interrupted' or what == 'died') then what = 'cancelled' end
 tally(what)
 -- How it went, and when: the last attempts.
 local history = was[12] and cjson.decode(was[12]) or {}

@@ -28,7 +28,11 @@ for _, id in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT
       if was[9] and redis.call('GET', was[9]) == id then redis.call('UNLINK', was[9]) end
       redis.call('PUBLISH', ARGV[8] .. id, 'C')
     elseif not about(id) and now - tonumber(was[4] or 0) > 5000 then
-      redis.call('HSET', job, 'status', 'queued')
+      if status ~= 'queued' then
+        redis.call('HSET', job, 'status', 'queued')
+        redis.call('HINCRBY', job, 'version', 1)
+        redis.call('PUBLISH', ARGV[8] .. id, 'C')
+      end
       put(id, was[5], 'computation', tonumber(was[6]), was[7] or '', true)
       rings[#rings + 1] = was[5]
     end
