@@ -47,7 +47,7 @@ def api(*methods: str) -> Callable[[View], View]:
         async def wrapped(request: HttpRequest, **kwargs: Any) -> HttpResponse:
             try:
                 if request.method not in methods:
-                    return _wrong_method(methods)
+                    return wrong_method(methods)
                 _check_csrf(request)
                 principal = await access.authenticate(request.scope)  # type: ignore[attr-defined]
                 if principal.is_anonymous and not env().anonymous:
@@ -109,7 +109,8 @@ def _no_number(text: str) -> Any:
     raise ValueError(f"{text} is no JSON number")
 
 
-def _wrong_method(methods: tuple[str, ...]) -> HttpResponse:
+def wrong_method(methods: tuple[str, ...]) -> HttpResponse:
+    """405, with what is allowed."""
     response = problem(MethodNotAllowed(f"allowed: {', '.join(methods)}"))
     response["Allow"] = ", ".join(methods)
     return response

@@ -14,20 +14,22 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.cache import patch_vary_headers
 from django.utils.http import parse_etags
+from django.views.decorators.csrf import csrf_exempt
 
 from asgi_app import __version__
 from asgi_app.env import env
 from asgi_app.http_caching import NotModified
 from asgi_app.openapi import document
 from asgi_app.registry import Principal, registry
-from asgi_app.views.http import api, may_see
+from asgi_app.views.http import api, may_see, wrong_method
 from asgi_app.views.pages import CONTENT_SECURITY_POLICY
 
 #: Documents that are kept: one for each set of what principals may see, and those are few.
 _KEPT = 32
+_READING = ("GET", "HEAD")
 
 
-@api("GET", "HEAD")
+@api(*_READING)
 async def describe(request: HttpRequest, principal: Principal) -> HttpResponse:
     """`GET /api/v1/openapi.json`: the document of what the principal may see; 304 for who has it."""
     resources = [each.name for each in registry.resources.values() if await may_see(each, principal)]
@@ -43,8 +45,11 @@ async def describe(request: HttpRequest, principal: Principal) -> HttpResponse:
     return response
 
 
+@csrf_exempt
 async def docs(request: HttpRequest) -> HttpResponse:
-    """`/api/v1/docs`: the page; it reads the document with the rights of whoever looks at it."""
+    """`GET /api/v1/docs`: the page; it reads the document with the rights of whoever looks at it."""
+    if request.method not in _READING:
+        return wrong_method(_READING)
     user = await request.auser()
     response = render(request, "docs.html", {"username": user.get_username()})
     response["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
