@@ -190,3 +190,44 @@ def once(name: Name, seconds: Seconds = 1.0) -> None:
     note(f"once {name}")
     time.sleep(seconds)
     note(f"done {name}")
+
+
+@action("test.patient", retries=0, time_limit=60)
+def patient(name: Name, seconds: Seconds = 1.0, *, progress: Progress) -> None:
+    """Takes its time, and asks now and then whether to go on."""
+    note(f"patient {name}")
+    steps = max(1, round(seconds * 5))
+    for step in range(steps):
+        progress(step, steps, f"step {step}")
+        time.sleep(seconds / steps)
+
+
+@action("test.refuses", retries=0)
+def refuses(name: Name) -> None:
+    """Raises."""
+    raise ValueError(name)
+
+
+@action("test.urgent", priority=9)
+def urgent() -> None:
+    """Comes before others."""
+    note("urgent")
+
+
+@resource("test.abandoned", fresh=60, on_abandon="cancel", time_limit=60)
+def abandoned(name: Name, seconds: Seconds = 1.0, *, progress: Progress) -> str:
+    """Is given up when nobody wants it."""
+    note(f"abandoned {name}")
+    steps = max(1, round(seconds * 5))
+    for step in range(steps):
+        progress(step, steps)
+        time.sleep(seconds / steps)
+    return name
+
+
+@action("test.deaf", retries=0, time_limit=60)
+def deaf(name: Name, seconds: Seconds = 1.0) -> None:
+    """Takes its time, and asks nobody."""
+    note(f"deaf {name}")
+    time.sleep(seconds)
+    note(f"done {name}")
