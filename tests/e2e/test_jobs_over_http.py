@@ -68,7 +68,7 @@ def named() -> str:
 
 
 def test_an_accepted_action_is_a_job(ann: User) -> None:
-    """202 says where the job is and when to look again; held until it is over, the job has succeeded, with its history."""
+    """202 says where the job is and when to look again; held until it is over, it has succeeded, with its history."""
     answer = ann.ask("POST", "/actions/test.once", {"name": named(), "seconds": 0.3})
     job = answer.json()
     assert answer.status_code == 202
@@ -203,7 +203,7 @@ def test_a_running_action_that_reports_nothing_is_ended(service: Service, ann: U
 
 
 def test_a_failed_action_can_be_run_again_and_forgotten(ann: User, bob: User) -> None:
-    """Its error is in the job, not in the status of the answer; a retry is a new job; what succeeded cannot be retried."""
+    """Its error is in the job, and the answer is 200; a retry is a new job; what succeeded cannot be retried."""
     failed = ann.run("test.refuses", {"name": named()}, Prefer="wait=20")
     assert (failed["status"], failed["error"]["type"]) == ("failed", "computation-failed")
     assert failed["error"]["exception"] == "ValueError"
