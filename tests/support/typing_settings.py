@@ -2,6 +2,6 @@
 
 import os
 
-os.environ.setdefault("MILLPOND_APPS", "asgi_app.demo,tests.support.app")
+os.environ.setdefault("MILLPOND_APPS", "asgi_app.demo,tests.support.app,tests.chaos.crashes.declared")
 
 from asgi_app.settings import *  # noqa: F403  (the environment first)

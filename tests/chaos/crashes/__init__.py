@@ -1,0 +1,1 @@
+"""Workers are killed at chosen steps of jobs' lives; then the books are checked.  `python -m tests.chaos.crashes`."""
