@@ -88,6 +88,8 @@ class Scheduler:
         try:
             if self._begun:
                 await self._tell()
+            else:
+                await database_sync_to_async(book.forget_gone)()
             made, wrong, settled = await database_sync_to_async(_read)()
         except Error as error:
             if not self._away:

@@ -6,7 +6,7 @@ All functions raise Django's database errors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from django.db import transaction
 from django.db.models import Q
@@ -18,6 +18,8 @@ from asgi_app.scheduling.plans import Plan, Settled, Unplannable, plan_of
 MOST = 10_000
 #: Milliseconds: what is settled for a day to come was written by a clock that went wrong, and does not count.
 _WRONG = 86_400_000
+#: Keys in one statement.
+_BATCH = 500
 
 
 def plans() -> tuple[list[Plan], dict[str, str]]:
@@ -49,13 +51,10 @@ def settle(reached: Mapping[str, tuple[str, int]]) -> None:
                 ScheduleState.objects.bulk_create([fresh], ignore_conflicts=True)
 
 
-def forget(keys: Iterable[str]) -> None:
-    """Drop what was kept of entries that are gone."""
-    ScheduleState.objects.filter(key__in=list(keys)).delete()
-
-
-def gone() -> list[str]:
-    """Keys of entries that were deleted and of which something is still kept."""
-    there = {f"entry:{pk}" for pk in ScheduleEntry.objects.values_list("pk", flat=True)}
+def forget_gone() -> None:
+    """Drop what is kept of entries that were deleted."""
     kept = ScheduleState.objects.filter(key__startswith="entry:").values_list("key", flat=True)
-    return [key for key in kept if key not in there]
+    there = {f"entry:{pk}" for pk in ScheduleEntry.objects.values_list("pk", flat=True)}
+    gone = [key for key in kept if key not in there]
+    for start in range(0, len(gone), _BATCH):
+        ScheduleState.objects.filter(key__in=gone[start : start + _BATCH]).delete()
