@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 TERMINAL = frozenset({"succeeded", "failed", "cancelled", "dead", "expired"})
 _WAITING = ("queued", "retrying")
+_UNCANCELLED = Q(cancel_at=None)
 #: Outcomes of an attempt that leave the job alive.
 Again = Literal["failed", "interrupted", "died"]
 Final = Literal["succeeded", "failed", "cancelled", "dead", "expired"]
@@ -154,8 +155,11 @@ def end(row: Job, status: Final, *, problem: bytes = b"", result: bytes = b"", o
     return True
 
 
-def again(row: Job, outcome: Again, *, due: float = 0.0, problem: bytes = b"") -> bool:
-    """Let the job wait for another attempt, in `due` seconds; False when it was no longer this attempt's."""
+def again(row: Job, outcome: Again, *, due: float = 0.0, problem: bytes = b"") -> str:
+    """Let the job wait for another attempt, in `due` seconds; one whose end was asked for ends instead.
+
+    The status now, "" when it was no longer this attempt's.
+    """
     counted = {"failed": "failures", "interrupted": "interruptions", "died": "crashes"}[outcome]
     changes: dict[str, Any] = {
         "status": "retrying" if outcome == "failed" else "queued",
@@ -167,7 +171,9 @@ def again(row: Job, outcome: Again, *, due: float = 0.0, problem: bytes = b"") -
     }
     if problem:
         changes["error"] = problem.decode()
-    return _move(row, **changes)
+    if _move(row, _UNCANCELLED, **changes):
+        return str(changes["status"])
+    return "cancelled" if end(row, "cancelled", problem=problem, outcome=outcome) else ""
 
 
 def died(row: Job, *, due: float) -> str:
@@ -175,11 +181,9 @@ def died(row: Job, *, due: float) -> str:
 
     The status now, "" when the row was no longer so.
     """
-    if row.cancel_at is not None:
-        return "cancelled" if end(row, "cancelled", outcome="died") else ""
     if row.crashes + 1 >= MAX_CRASHES:
         return "dead" if end(row, "dead", problem=DEAD, outcome="died") else ""
-    return "queued" if again(row, "died", due=due) else ""
+    return again(row, "died", due=due)
 
 
 def cancel(job_id: str) -> str:
@@ -271,9 +275,9 @@ def _rows(statuses: Sequence[str]) -> QuerySet[Job]:
     return Job.objects.using(database()).filter(status__in=statuses)
 
 
-def _move(row: Job, **changes: Any) -> bool:
-    """Change a row if it still is as it was read: one that runs, if the same attempt does."""
-    same = Job.objects.using(database()).filter(pk=row.pk, status=row.status, fence=row.fence)
+def _move(row: Job, /, *more: Q, **changes: Any) -> bool:
+    """Change a row if it still is as it was read: one that runs, if the same attempt does; and if `more` is true of it."""
+    same = Job.objects.using(database()).filter(*more, pk=row.pk, status=row.status, fence=row.fence)
     if row.status != "running":
         same = same.filter(transitions=row.transitions)
     return bool(same.update(transitions=F("transitions") + 1, **changes))

@@ -130,12 +130,12 @@ class ActionAttempt(Attempt):
     def _again(self, outcome: ledger.Again, error: MillpondError | None = None, due: float = 0.0) -> None:
         self.may_finish()
         problem = problem_bytes(error) if error is not None else b""
-        ours = insist_in_database(lambda: ledger.again(self._row, outcome, due=due, problem=problem), self._hold_on)
-        self._release(over=False)
-        if ours:
+        status = insist_in_database(lambda: ledger.again(self._row, outcome, due=due, problem=problem), self._hold_on)
+        self._release(over=status == "cancelled")
+        if status in ("queued", "retrying"):
             with suppress(StoreUnavailable):
                 wiring.call(lambda node: node.submitter.put_on_queue(self.ticket, due=due, in_front=due == 0), 5.0)
-        log.info("job %s: %s", self.id, "waits again" if ours else "was no longer this attempt's")
+        log.info("job %s: %s", self.id, status or "was no longer this attempt's")
 
     def _release(self, *, over: bool) -> None:
         async def release(node: wiring.Node) -> None:

@@ -11,8 +11,9 @@ if ARGV[3] == '1' then
   redis.call('PEXPIRE', KEYS[2], ARGV[10])
 else
   local held = redis.call('HGET', KEYS[2], ARGV[1])
-  if not held then return 3 end
-  if cjson.decode(held).fence ~= tonumber(ARGV[2]) then return 0 end
+  local fence = held and cjson.decode(held).fence or 0  -- 0: nobody's, or taken a second time by mistake
+  if fence == 0 then return 3 end
+  if fence ~= tonumber(ARGV[2]) then return 0 end
 end
 if ARGV[5] ~= '' then
   if ARGV[3] == '1' then
