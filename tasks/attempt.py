@@ -18,7 +18,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from typing import Any
 
-from django.db import close_old_connections
+from django.db import connections
 
 from asgi_app import wiring
 from asgi_app.computing import encode_value, guarded
@@ -165,11 +165,11 @@ class Attempt(ABC):
     def _call(self) -> Any:
         if self.what.is_async:
             return self._call_async()
-        close_old_connections()
+        _close_old_connections()
         try:
             return self.call_here()
         finally:
-            close_old_connections()
+            _close_old_connections()
 
     def call_here(self) -> Any:
         """Call the plain function, within its time limit."""
@@ -230,3 +230,10 @@ class Attempt(ABC):
 async def _note(node: wiring.Node, name: str, took: float) -> None:
     with suppress(StoreUnavailable):
         await node.queues.note_seconds(name, took)
+
+
+def _close_old_connections() -> None:
+    """As Django's own, which would close one in the middle of a transaction, too: that of `atomic=True`."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
