@@ -38,7 +38,8 @@ export function age(milliseconds) {
 /** How long something takes, from milliseconds. */
 export function duration(milliseconds) {
   if (missing(milliseconds)) return NONE;
-  const seconds = Math.max(0, milliseconds) / 1000;
+  if (milliseconds < 995) return `${Math.max(0, Math.round(milliseconds))} ms`;
+  const seconds = milliseconds / 1000;
   if (seconds < 9.95) return `${tenths.format(seconds)} s`;
   if (seconds < 90) return `${Math.round(seconds)} s`;
   const [hours, minutes, rest] = [Math.floor(seconds / 3600), Math.floor((seconds % 3600) / 60), Math.floor(seconds % 60)];

@@ -10,7 +10,7 @@ const FACTS = {
   Id: (job) => job.id,
   Kind: (job) => (job.kind === "action" ? "action, has side effects" : "computation of a resource"),
   "Asked for": (job) => moment(job.created_at),
-  Begun: (job) => moment(job.started_at),
+  Began: (job) => moment(job.started_at),
   Ended: (job) => moment(job.finished_at),
   Queue: (job) => `${job.queue}, priority ${job.priority} of 9`,
   Attempt: (job) => String(job.attempt || "none yet"),
@@ -20,7 +20,7 @@ const COLUMNS = [
   { label: "Attempt", class: "number", head: true, text: ({ attempt }) => String(attempt) },
   { label: "Outcome", text: ({ outcome }) => outcome },
   { label: "Began", text: ({ started }) => localTime(started) },
-  { label: "Took", class: "number", text: ({ took }) => duration(took) },
+  { label: "Took", class: "number", text: ({ took, outcome }) => (outcome === "running" ? "" : duration(took)) },
   { label: "Worker", text: ({ worker }) => worker },
   { label: "Detail", class: "wide job__detail", text: ({ detail }) => detail },
 ];
@@ -38,10 +38,9 @@ export class Details {
   #result = el("a", {}, "Its result");
 
   constructor(discard) {
-    const facts = Object.keys(FACTS).flatMap((name) => {
-      const value = el("dd");
-      this.#facts.set(name, value);
-      return [el("dt", {}, name), value];
+    const facts = Object.keys(FACTS).map((name) => {
+      this.#facts.set(name, el("dd"));
+      return el("div", {}, el("dt", {}, name), this.#facts.get(name));
     });
     this.root = el(
       "div",

@@ -21,6 +21,8 @@ export const belongs = (job, filter) => !FILTERS[filter] || FILTERS[filter].spli
 /** Of what is known and what was told the newer; of the same version the one told later: it knows the place in the queue. */
 export const newer = (known, told) => (known && known.version > told.version ? known : told);
 
+/** A duration that is still growing: whole seconds. */
+const seconds = (milliseconds) => (milliseconds < 9950 ? `${Math.max(0, Math.round(milliseconds / 1000))} s` : duration(milliseconds));
 const ms = (iso) => (iso ? Date.parse(iso) : null);
 
 /** `{done, percent, text}` of a bar, percent null when nobody knows; null when there is none to draw. */
@@ -36,7 +38,7 @@ export function progressOf(job) {
 export function leftOf(job, toldAt, now) {
   if (job.status !== "running" || job.eta === null || job.eta === undefined) return "";
   const left = job.eta - (now - toldAt) / 1000;
-  return left < 1 ? "any moment now" : `about ${duration(Math.round(left) * 1000).replace(".0", "")} left`;
+  return left < 1 ? "any moment now" : `about ${seconds(left * 1000)} left`;
 }
 
 /** Where it stands while it waits. */
@@ -47,11 +49,11 @@ export function placeOf(job) {
   return job.position === 1 ? "next in its queue" : `number ${job.position} in its queue`;
 }
 
-/** How long it has been at it, or has taken: `for 12 s`, `took 4.0 s`. */
+/** How long it has been at it, or has taken; "" while it waits. */
 export function timesOf(job, now) {
-  const [created, started, finished] = [ms(job.created_at), ms(job.started_at), ms(job.finished_at)];
-  if (job.status === "running") return `for ${duration(now - started)}`;
-  if (isLive(job)) return `for ${duration(now - created)}`;
+  const [started, finished] = [ms(job.started_at), ms(job.finished_at)];
+  if (job.status === "running") return `runs for ${seconds(now - started)}`;
+  if (isLive(job)) return "";
   return started === null || finished === null ? "never began" : `took ${duration(finished - started)}`;
 }
 
@@ -71,11 +73,16 @@ export function problemOf(job) {
   return isLive(job) && last && last.outcome !== "interrupted" ? last.detail || OUTCOMES[last.outcome] || "" : "";
 }
 
-/** The attempts, newest first, the running one among them: `{attempt, outcome, started, took, worker, detail}`. */
+/** The attempts, newest first: `{attempt, outcome, started, took, worker, detail}`.  The history has neither one that runs
+ * nor the last of a computation that succeeded. */
 export function attemptsOf(job, now) {
   const past = (job.history ?? []).map(({ attempt, outcome, started_at: began, ended_at: ended, worker, detail }) => {
     return { attempt, outcome: OUTCOMES[outcome] ?? outcome, started: ms(began), took: ms(ended) - ms(began), worker: worker ?? "", detail: detail ?? "" };
   });
-  if (job.status === "running") past.push({ attempt: job.attempt, outcome: "running", started: ms(job.started_at), took: now - ms(job.started_at), worker: "", detail: "" });
+  const isUnder = job.status === "running";
+  if (isUnder || (job.status === "succeeded" && past.at(-1)?.attempt !== job.attempt)) {
+    const started = ms(job.started_at);
+    past.push({ attempt: job.attempt, outcome: job.status, started, took: (isUnder ? now : ms(job.finished_at)) - started, worker: "", detail: "" });
+  }
   return past.reverse();
 }

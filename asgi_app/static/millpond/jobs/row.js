@@ -40,7 +40,7 @@ export class Row {
   /** Show this version.  `now` is the service's clock, `toldAt` when the version came, by the same. */
   show(job, now, toldAt) {
     this.#job = job;
-    const { root, icon: sign, state, name, parameters, problem } = this.#parts;
+    const { root, icon: sign, state, name, parameters, problem, result } = this.#parts;
     if (root.dataset.status !== job.status) {
       root.dataset.status = job.status;
       shapeIcon(sign, job.status);
@@ -51,6 +51,8 @@ export class Row {
     const wrong = problemOf(job);
     problem.hidden = !wrong;
     setText(problem, wrong);
+    result.hidden = !job.result_url;
+    if (job.result_url) result.href = job.result_url;
     this.#showButtons();
     this.tick(now, toldAt);
   }
@@ -60,6 +62,7 @@ export class Row {
     const job = this.#job;
     const { times, moment, attempt } = this.#parts;
     setText(times, timesOf(job, now));
+    times.hidden = !times.textContent;
     setText(moment, `${isLive(job) ? "asked for " : ""}${age(now - momentOf(job))}`);
     moment.dateTime = new Date(momentOf(job)).toISOString();
     moment.title = localTime(momentOf(job));
@@ -160,6 +163,7 @@ export class Row {
       attempt: el("span", { class: "job__attempt" }),
       fill: el("div", { class: "meter__fill" }),
       standing: el("p", { class: "job__standing" }),
+      result: el("a", { class: "job__result", hidden: true }, "Result", el("span", { class: "visually-hidden" }, " of this job")),
       times: el("span", {}),
       moment: el("time", {}),
       problem: el("p", { class: "job__problem" }),
@@ -175,7 +179,7 @@ export class Row {
     parts.bar = el("div", { class: "meter", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100", "aria-labelledby": titled }, parts.fill);
     const state = el("p", { class: "job__state" }, parts.icon, parts.state, parts.attempt);
     const what = el("div", { class: "job__what" }, el("h2", {}, parts.name), parts.parameters);
-    const how = el("div", { class: "job__how" }, parts.bar, parts.standing);
+    const how = el("div", { class: "job__how" }, parts.bar, parts.standing, parts.result);
     const when = el("p", { class: "job__when" }, parts.times, parts.moment);
     const buttons = el("div", { class: "job__buttons" }, parts.cancel, parts.retry);
     parts.root = el("li", { class: "job", "data-id": this.id }, el("div", { class: "job__line" }, state, what, how, when, buttons), parts.problem, parts.said, parts.body);
