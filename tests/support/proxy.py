@@ -22,7 +22,8 @@ _PATIENCE = 10.0
 class Proxy:
     """Listens at `url`, on a unix socket or, without one, on loopback TCP; `with Proxy(...) as proxy` runs it."""
 
-    def __init__(self, upstream: Path, listen: Path | None = None, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, upstream: Path | int, listen: Path | None = None, *, tls: ssl.SSLContext | None = None) -> None:
+        """`upstream`: a unix socket, or a port of loopback."""
         self.upstream = upstream
         self.url = ""
         self._listen = listen
@@ -61,7 +62,12 @@ class Proxy:
         """Carry each piece later in this direction, in order."""
         self._delay[direction] = seconds
 
-    def move(self, upstream: Path) -> None:
+    @property
+    def port(self) -> int:
+        """Where it listens, when that is on TCP."""
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def move(self, upstream: Path | int) -> None:
         """End all connections and take new ones to another server, as an address does after a failover."""
         self.upstream = upstream
         self._call(self._set(cut=True))
@@ -118,7 +124,7 @@ class Proxy:
             if self._cut:
                 return
             with suppress(OSError):
-                up_reader, up_writer = await asyncio.open_unix_connection(str(self.upstream))
+                up_reader, up_writer = await self._connect()
                 pair.writers.append(up_writer)
                 pair.tasks = [
                     asyncio.create_task(self._pump(UP, reader, up_writer, pair)),
@@ -128,6 +134,11 @@ class Proxy:
         finally:
             await pair.end()
             self._pairs.discard(pair)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self.upstream, int):
+            return await asyncio.open_connection("127.0.0.1", self.upstream)
+        return await asyncio.open_unix_connection(str(self.upstream))
 
     async def _pump(
         self, direction: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pair: _Pair

@@ -1,0 +1,1 @@
+"""One suite for every broker: what is promised of jobs holds whatever rings for them."""

@@ -1,0 +1,1 @@
+"""What an application brings that has jobs of ours and plain Celery tasks of its own."""
