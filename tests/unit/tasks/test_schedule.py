@@ -178,6 +178,21 @@ async def test_a_firing_that_can_never_succeed_is_tried_once(
     assert len(reader.fired) == 2
 
 
+async def test_a_scheduler_waits_for_the_database_and_not_for_ever(
+    declarations: Registry, reader: Reader, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It knows what was missed; without it the declarations are fired all the same, from then on."""
+    node: Any = SimpleNamespace(reader=reader, submitter=reader)
+    waiting = Scheduler(node, of=declarations, clock=clock)
+    await at(waiting, clock, 7210.0)
+    assert reader.fired == []
+    monkeypatch.setattr(schedule, "PATIENCE", -1.0)
+    alone = Scheduler(node, of=declarations, clock=clock)
+    await at(alone, clock, 7215.0)
+    await at(alone, clock, 7220.0)
+    assert reader.fired == [("run", "a.seconds", firing_id("action:a.seconds", 7_220_000))]
+
+
 async def test_a_scheduler_may_be_stopped_while_something_fails(
     scheduler: Scheduler, reader: Reader, clock: Clock
 ) -> None:
