@@ -32,7 +32,9 @@ from hypothesis.stateful import (
 from cache_layer.cache import Cache, Committed, Found, fresh_token
 from cache_layer.outdated import Outdated
 from cache_layer.position import Position
-from cache_layer.records import Bell, Records
+from cache_layer.queues import Bell, Limits
+from cache_layer.records import Records
+from tests.support import jobs
 from tests.support.keys import key
 from tests.support.processes import Process
 from tests.support.store import StoreServer
@@ -53,7 +55,7 @@ KEYS = {
 }
 IN_PLACE = sorted(name for name in KEYS if name.startswith("place"))
 BY_JOB = sorted(name for name in KEYS if name.startswith("job"))
-_NO_BELL = Bell(queue="default", message=b"", lists=())
+_NO_BELL = Bell(queue="default", message=b"", list="")
 _runs = count(1)
 
 #: What else happens, and how.
@@ -117,7 +119,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.near, self.far = self.processes
         for process in self.processes:  # a new connection to a store that was emptied outdates all that is in it since
             self.run(connected(process))
-        self.records = Records(self.far.store, queue_limit=1000)
+        self.records = Records(self.far.store, Limits(queue=1000))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(work)
@@ -189,7 +191,7 @@ class CacheMachine(RuleBasedStateMachine):
         return made
 
     def _claims(self, name: str, job_id: str) -> Computation:
-        claim = self.run(self.records.claim(job_id, KEYS[name], worker="w"))
+        claim = self.run(jobs.claim(self.records, job_id, KEYS[name]))
         assert claim.what == "claimed"
         self.running = [other for other in self.running if other.holder != job_id]
         return self._computes(name, job_id, claim.tag_versions, claim.fence)
@@ -200,7 +202,7 @@ class CacheMachine(RuleBasedStateMachine):
         return "superseded" if computation.outdated else "stored"
 
     def _commits(self, cache: Cache, computation: Computation) -> Committed:
-        job = {} if computation.fence is None else {"job_id": computation.holder, "fence": computation.fence}
+        job = {"job_id": computation.holder, "fence": computation.fence, "worker": "w"}
         return self.run(
             cache.commit(
                 KEYS[computation.name],
@@ -210,7 +212,7 @@ class CacheMachine(RuleBasedStateMachine):
                 compute_seconds=0.0,
                 computed_at=time.time(),
                 luck=0.5,
-                **job,  # type: ignore[arg-type]
+                **(job if computation.fence is not None else {}),  # type: ignore[arg-type]
             )
         )
 
@@ -221,9 +223,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     async def _give_up(self, computation: Computation) -> None:
         """What a worker does with a job that has run too often, save that no failure is remembered."""
-        fields = await self.records.get(computation.holder)
-        if fields is not None:
-            await self.records.end(computation.holder, computation.fence or 0, "cancelled", fields=fields)
+        await self.records.end(computation.holder, computation.fence or 0, "cancelled", worker="w")
 
     def _stored(self, computation: Computation, position: Position) -> None:
         """A position never goes back within its epoch, and equal bytes keep theirs."""

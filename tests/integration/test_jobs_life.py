@@ -196,7 +196,7 @@ async def test_a_lost_message_is_rung_again(jobs: Jobs) -> None:
     assert (await jobs.round()).rings == {}
     await jobs.store.command("HSET", stats, "rung", 1, "heard", 1)
     assert (await jobs.round()).rings == {}
-    await jobs.store.command("UNLINK", jobs.list())
+    await jobs.store.command("UNLINK", jobs.messages())
     assert (await jobs.round()).rings == {"default": 1}
     assert (await jobs.round()).rings == {}
 

@@ -31,13 +31,15 @@ from cache_layer.feed import Feed
 from cache_layer.keys import Key
 from cache_layer.outdated import EVERYTHING, Outdated, of_keys, of_tags
 from cache_layer.publication import Changed, Value
-from cache_layer.records import Bell, Claim, Records
+from cache_layer.queues import Bell, Limits
+from cache_layer.records import Claim, Records
 from cache_layer.redis import Store
+from tests.support import jobs
 from tests.support.keys import key
 from tests.support.store import StoreServer
 from tests.support.watcher import eventually
 
-BELL = Bell(queue="default", message=b"ding", lists=())
+BELL = Bell(queue="default", message=b"ding", list="")
 KINDS = {"tag": of_tags("sales"), "key": of_keys(key(tags=("sales",))), "everything": EVERYTHING}
 
 
@@ -72,7 +74,7 @@ class Process:
         return job_id, claim, versions
 
     async def claim(self, what: Key, job_id: str) -> tuple[Claim, tuple[bytes, ...]]:
-        claim = await self.records.claim(job_id, what, worker="worker")
+        claim = await jobs.claim(self.records, job_id, what, worker="worker")
         assert claim.what == "claimed"
         more = await self.cache.capture(what) if isinstance(self.cache, stores.SharedCache) else ()
         return claim, claim.tag_versions + more
@@ -80,7 +82,8 @@ class Process:
     async def finish(
         self, what: Key, payload: bytes, job_id: str, claim: Claim, versions: tuple[bytes, ...]
     ) -> Committed:
-        return await self.commit(what, payload, versions, holder=job_id, job_id=job_id, fence=claim.fence)
+        job = {"job_id": job_id, "fence": claim.fence, "worker": "worker"}
+        return await self.commit(what, payload, versions, holder=job_id, **job)
 
     async def commit(self, what: Key, payload: bytes, versions: tuple[bytes, ...], **more: Any) -> Committed:
         return await self.cache.commit(
@@ -168,7 +171,7 @@ async def start(store_server: StoreServer, store: Store, namespace: str, kind: s
 def open_process(url: str, namespace: str, alias: str) -> Process:
     settings_: Env = msgspec.structs.replace(env(), cache_store=alias, namespace=namespace)
     store, feed = Store(url, namespace, deadline=2.0), Feed(url)
-    return Process(store, feed, stores.open_cache(settings_, store, feed), Records(store, queue_limit=100))
+    return Process(store, feed, stores.open_cache(settings_, store, feed), Records(store, Limits(queue=100)))
 
 
 async def close_process(process: Process) -> None:
@@ -269,9 +272,7 @@ async def test_a_job_that_is_outdated_again_and_again_is_given_up(start: Start) 
         if rings[-1] == 1:
             claim, versions = await worker.claim(WHAT, job_id)
     assert rings == [1, 1, 1, 1, 1, -1]
-    await worker.records.end(
-        job_id, claim.fence, "failed", fields=await worker.records.get(job_id) or {}, problem=b"{}"
-    )
+    await worker.records.end(job_id, claim.fence, "failed", worker="worker", problem=b"{}")
 
 
 async def test_an_attempt_that_lost_its_job_stores_nothing(start: Start) -> None:
@@ -314,8 +315,7 @@ async def test_a_failed_job_is_remembered(start: Start) -> None:
     """Where no fresh value is, its problem is found; a value that comes ends it."""
     web, worker = await start(), await start()
     job_id, claim, _ = await worker.job(WHAT)
-    fields = await worker.records.get(job_id) or {}
-    await worker.records.end(job_id, claim.fence, "failed", fields=fields, problem=b'{"why":1}')
+    await worker.records.end(job_id, claim.fence, "failed", worker="worker", problem=b'{"why":1}')
     assert (await web.cache.lookup(WHAT)).failure == b'{"why":1}'
     await worker.fill(WHAT, b"1")
     assert (await web.cache.lookup(WHAT)).failure is None

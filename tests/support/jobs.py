@@ -1,4 +1,4 @@
-"""The verbs of submitters, workers and reapers at the level of the store, with everything fixed that tests do not vary."""
+"""The verbs of submitters, workers and reapers at the level of the store; what tests do not vary is fixed."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Jobs:
     # --- whoever asks
 
     def bell(self, job_id: str = "", queue: str = "default") -> Bell:
-        return Bell(queue=queue, message=f"for {job_id}".encode(), list=self.list(queue) if self._native else "")
+        return Bell(queue=queue, message=f"for {job_id}".encode(), list=self.messages(queue) if self._native else "")
 
-    def list(self, queue: str = "default") -> str:
+    def messages(self, queue: str = "default") -> str:
         return self.names.broker_prefix() + queue
 
     async def submit(
@@ -85,21 +85,15 @@ class Jobs:
         ticket: Ticket | None = None,
     ) -> Claim:
         """Of the job of a key, or (`what=None`) only to end it."""
-        lease = await self.store.command("HGET", self.names.job(job_id), "lease") or b"none"
-        return await self.records.claim(
-            ticket or computation(job_id),
-            what,
-            lease.decode(),
-            worker=worker,
-            pid=pid,
-            within=within,
-            token=token or f"token {next(_tokens)}",
+        return await claim(
+            self.records, job_id, what, worker=worker, pid=pid, within=within, token=token, ticket=ticket
         )
 
     async def work(self, job_id: str, what: Key, *, worker: str = "w", pid: int = PID) -> Claim:
         """Take the best job, which has to be this one, and claim it."""
         ticket = await self.take(worker=worker, pid=pid)
-        assert ticket is not None and ticket.job_id == job_id
+        assert ticket is not None
+        assert ticket.job_id == job_id
         return await self.claim(job_id, what, worker=worker, pid=pid, ticket=ticket)
 
     async def beat(self, job_id: str, fence: int, *, worker: str = "w", pid: int = PID, progress: bytes = b"") -> str:
@@ -141,7 +135,7 @@ class Jobs:
         """A round that follows another one: it knows no silence of the store itself."""
         now = int((await self.store.command("TIME"))[0]) * 1000
         await self.store.command("SET", self.names.queues("round"), now, "PX", 60_000)
-        return await self.queues.round([(queue, [self.list(queue)]) for queue in queues or ("default",)])
+        return await self.queues.round([(queue, [self.messages(queue)]) for queue in queues or ("default",)])
 
     async def look_after(self, *job_ids: str) -> tuple[list[str], list[str]]:
         """Examine these now, whenever they were looked after last."""
@@ -162,7 +156,7 @@ class Jobs:
 
     async def rings(self, queue: str = "default") -> int:
         """Messages that wait in the broker."""
-        return int(await self.store.command("LLEN", self.list(queue)))
+        return int(await self.store.command("LLEN", self.messages(queue)))
 
     async def waiting(self, queue: str = "default") -> list[str]:
         """Ids, the next first."""
@@ -193,6 +187,30 @@ def computation(job_id: str, *, queue: str = "default", priority: int = 5, lane:
     """A computation as it was taken."""
     kind: Kind = "computation"
     return Ticket(job_id=job_id, kind=kind, queue=queue, priority=priority, lane=lane)
+
+
+async def claim(
+    records: Records,
+    job_id: str,
+    what: Key | None,
+    *,
+    worker: str = "w",
+    pid: int = PID,
+    within: float = 60.0,
+    token: str = "",
+    ticket: Ticket | None = None,
+) -> Claim:
+    """Of the job of a key, or (`what=None`) only to end it."""
+    lease = await records.store.command("HGET", records.names.job(job_id), "lease") or b"none"
+    return await records.claim(
+        ticket or computation(job_id),
+        what,
+        lease.decode(),
+        worker=worker,
+        pid=pid,
+        within=within,
+        token=token or f"token {next(_tokens)}",
+    )
 
 
 def many(names: int) -> list[Key]:

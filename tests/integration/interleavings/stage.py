@@ -15,8 +15,10 @@ from itertools import count
 from cache_layer.cache import Cache, Found, fresh_token
 from cache_layer.keys import Key
 from cache_layer.outdated import Outdated
-from cache_layer.records import Bell, Claim, Records
+from cache_layer.queues import Bell
+from cache_layer.records import Claim, Records
 from tests.integration.interleavings.exploring import Doing, Void
+from tests.support import jobs
 from tests.support.keys import key
 
 #: Seconds; no lease ends here unless an actor ends it.
@@ -139,7 +141,7 @@ async def asker(stage: Stage, *, again: bool = True, apart: bool = False) -> Doi
         return
     yield
     job_id = stage.new_job()
-    bell = Bell(queue="default", message=b"", lists=())
+    bell = Bell(queue="default", message=b"", list="")
     submitted = await stage.records.submit(
         stage.key, job_id=job_id, bell=bell, fields={"id": job_id}, seen=found.nonce, force=False
     )
@@ -155,14 +157,14 @@ async def asker(stage: Stage, *, again: bool = True, apart: bool = False) -> Doi
 async def _worker(stage: Stage, job_id: str, *, again: bool = True) -> Doing:
     """Claims, reads, commits, until the job is over or somebody else's."""
     for _ in range(_RERUNS):
-        claim: Claim = await stage.records.claim(job_id, stage.key, worker="w")
+        claim: Claim = await jobs.claim(stage.records, job_id, stage.key)
         stage.books.outcomes[claim.what] += 1
         if claim.what != "claimed":
             return
         yield
         value = stage.database
         yield
-        what = await _commit(stage, value, job_id, claim.tag_versions, job_id=job_id, fence=claim.fence)
+        what = await _commit(stage, value, job_id, claim.tag_versions, job_id=job_id, fence=claim.fence, worker="w")
         stage.books.outcomes[what] += 1
         if what != "superseded" or not again:
             return
@@ -174,11 +176,10 @@ async def heir(stage: Stage, *, again: bool = True) -> Doing:
     """The first job's worker seems dead; its job is taken from it, and another worker runs it."""
     job_id, records = f"{stage.number}-1", stage.records
     name = records.names.job(job_id)
-    if await records.store.command("HGET", name, "status") != b"running":
+    status, fence = await records.store.command("HMGET", name, "status", "fence")
+    if status != b"running":
         raise Void
-    await records.store.command("HSET", name, "lease_until", 1)
-    woken = await records.wake(job_id, Bell(queue="default", message=b"", lists=()))
-    assert woken.what == "requeued"
+    assert (await records.end(job_id, int(fence), "died", worker="w")).status == "queued"
     yield
     async for _ in _worker(stage, job_id, again=again):
         yield

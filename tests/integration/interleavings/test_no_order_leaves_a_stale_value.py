@@ -23,11 +23,13 @@ import pytest
 
 from cache_layer.cache import Cache, fresh_token
 from cache_layer.outdated import EVERYTHING, Outdated, of_keys, of_tags
+from cache_layer.queues import Limits
 from cache_layer.records import Records
 from cache_layer.redis import Store
 from tests.integration.interleavings import stage as actors
 from tests.integration.interleavings.exploring import Actor, Doing, explore
 from tests.integration.interleavings.stage import Books, Stage, fresh
+from tests.support.jobs import Jobs
 
 Invalidation = Callable[[Stage], Outdated]
 Cast = Callable[[Stage], list[Actor]]
@@ -47,12 +49,8 @@ SOFT: dict[str, Invalidation] = {
 @pytest.fixture
 async def books(store: Store) -> AsyncIterator[Books]:
     """Empty ones; jobs that an order has left alive are dropped in the end."""
-    yield Books(Cache(store), Records(store, queue_limit=1))
-    names = store.names
-    for job in await store.command("ZRANGE", names.live(), 0, -1):
-        name = names.job(job.decode())
-        await store.command("UNLINK", name, await store.command("HGET", name, "lease") or name)
-    await store.command("UNLINK", names.live())
+    yield Books(Cache(store), Records(store, Limits(queue=10_000)))
+    await Jobs(store).clean()
 
 
 async def play(books: Books, cast: Cast) -> int:
