@@ -47,14 +47,13 @@ def queues() -> list[str]:
     """All queues that a declaration names, `default` among them."""
     from asgi_app.registry import registry
 
-    declared = (*registry.resources.values(), *registry.actions.values())
-    return sorted({DEFAULT, *(what.queue for what in declared)})
+    return registry.queues()
 
 
 def make_app(settings: Env) -> Application:
     """A Celery application for these settings."""
     path = list(sys.path)
-    made = Application("millpond", broker=settings.broker, backend=settings.results)
+    made = Application("millpond", broker=settings.broker, backend=settings.results, set_as_current=False)
     made.settings = settings
     # Celery's Django fixup puts the current directory first, where modules of the user's would hide installed ones.
     sys.path[:] = path

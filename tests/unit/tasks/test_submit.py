@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
-from datetime import UTC, datetime
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,8 +14,8 @@ import redis
 
 from asgi_app.env import load_env
 from asgi_app.errors import Unavailable
-from tasks import submit
-from tasks.app import PRIORITY_STEPS, app
+from tasks.app import app
+from tasks.brokers import PRIORITY_STEPS
 from tasks.runner import run_job
 from tasks.submit import TASK, CeleryDoorbell, redis_priority
 
@@ -44,8 +45,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 def pushed(sent: list[tuple[Any, ...]], **options: Any) -> tuple[str, dict[str, Any]]:
     """The list and the message of Celery's own `apply_async`."""
     sent.clear()
+    queue = options["queue"]
     with app.connection_for_write() as connection:
-        run_job.apply_async((JOB,), task_id=JOB, ignore_result=True, **{**options, "connection": connection})
+        run_job.apply_async((queue,), task_id=JOB, ignore_result=True, **{**options, "connection": connection})
     ((_, name, message),) = [command for command in sent if command[0] == "LPUSH"]
     return name, json.loads(message)
 
@@ -59,49 +61,32 @@ def comparable(message: dict[str, Any]) -> dict[str, Any]:
     return message
 
 
-@pytest.mark.parametrize("serializer", ["json", "msgpack"])
+@pytest.mark.parametrize("serializer", ["json", "msgpack", "yaml"])
 @pytest.mark.parametrize("queue", ["default", "heavy"])
-@pytest.mark.parametrize(("time_limit", "hard"), [(60.0, 105), (0.5, 46)])
 @pytest.mark.parametrize("priority", [0, 5, 9])
 def test_the_message_is_the_one_celery_makes(
-    sent: list[tuple[Any, ...]], serializer: str, queue: str, time_limit: float, hard: int, priority: int
+    sent: list[tuple[Any, ...]], serializer: str, queue: str, priority: int
 ) -> None:
     """Field by field what `apply_async` sends for the same options, save the tag and the names of the sender."""
-    bell = doorbell(serializer=serializer).bell(JOB, queue=queue, priority=priority, time_limit=time_limit)
-    _, theirs = pushed(
-        sent,
-        serializer=serializer,
-        queue=queue,
-        priority=redis_priority(priority),
-        time_limit=hard,
-    )
+    bell = doorbell(serializer=serializer, allow_yaml="true").bell(JOB, queue=queue, priority=priority)
+    _, theirs = pushed(sent, serializer=serializer, queue=queue, priority=redis_priority(priority))
     ours = json.loads(bell.message)
     assert comparable(ours) == comparable(theirs)
     assert ours["headers"]["id"] == ours["properties"]["correlation_id"] == JOB
-    assert ours["content-type"] == {"json": "application/json", "msgpack": "application/x-msgpack"}[serializer]
-
-
-@pytest.mark.parametrize("serializer", ["json", "msgpack"])
-def test_a_countdown_is_celery_s(sent: list[tuple[Any, ...]], serializer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A later attempt carries the time Celery would give it."""
-    monkeypatch.setattr(app, "now", lambda: datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC))
-    bell = doorbell(serializer=serializer).bell(JOB, queue="default", priority=5, time_limit=60, countdown=2.5)
-    _, theirs = pushed(sent, serializer=serializer, queue="default", priority=3, time_limit=105, countdown=2.5)
-    assert comparable(json.loads(bell.message)) == comparable(theirs)
-    assert theirs["headers"]["eta"] == "2030-01-02T03:04:07.500000+00:00"
+    assert ours["content-type"] == f"application/{'x-' if serializer != 'json' else ''}{serializer}"
 
 
 @pytest.mark.parametrize("priority", range(10))
 @pytest.mark.parametrize("queue", ["default", "heavy"])
 def test_the_lists_are_those_of_kombu(sent: list[tuple[Any, ...]], queue: str, priority: int) -> None:
-    """The first list is the one kombu pushes to, with prefix and level; the others are all it would read besides."""
-    bell = doorbell().bell(JOB, queue=queue, priority=priority, time_limit=60)
+    """A message goes to the list kombu pushes to, with prefix and level; the lists of a queue are all it would read."""
+    bell = doorbell().bell(JOB, queue=queue, priority=priority)
     name, _ = pushed(sent, queue=queue, priority=9 - priority)
-    assert bell.lists[0] == name
-    assert bell.lists[0].startswith("b:{tests}:")
+    assert bell.list == name
+    assert bell.list.startswith("b:{tests}:")
     read = {pushed(sent, queue=queue, priority=level)[0] for level in range(10)}
-    assert set(bell.lists) == read
-    assert len(bell.lists) == len(read) == len(PRIORITY_STEPS)
+    assert set(doorbell().lists(queue)) == read
+    assert len(read) == len(PRIORITY_STEPS)
     assert bell.queue == queue
 
 
@@ -111,11 +96,11 @@ def test_nine_is_the_most_urgent() -> None:
     assert levels == [9, 6, 6, 6, 3, 3, 3, 0, 0, 0]
 
 
-def test_the_message_carries_the_job_and_no_more() -> None:
-    """Parameters and principal stay in the record."""
-    bell = doorbell().bell(JOB, queue="default", priority=5, time_limit=60)
+def test_the_message_carries_the_queue_and_no_more() -> None:
+    """Which job is best is known when it is taken; parameters and principal stay in the record."""
+    bell = doorbell().bell(JOB, queue="heavy", priority=5)
     arguments, named, _ = json.loads(base64.b64decode(json.loads(bell.message)["body"]))
-    assert (arguments, named) == ([JOB], {})
+    assert (arguments, named) == (["heavy"], {})
 
 
 class Broker:
@@ -138,66 +123,26 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     return made
 
 
-class Clock:
-    now = 1000.0
-
-    def time(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(submit, "time", clock)
-    return clock
-
-
 @pytest.mark.parametrize(
     ("url", "level"), [("amqp://guest:guest@localhost:5672//", 8), ("redis://elsewhere:6379/0", 0)]
 )
-async def test_a_broker_elsewhere_is_rung_with_the_same_options(
-    broker: Broker, clock: Clock, url: str, level: int
-) -> None:
+async def test_a_broker_elsewhere_is_rung_with_the_same_options(broker: Broker, url: str, level: int) -> None:
     """The message holds what ringing needs, with the broker's own level of the priority, and no list of the store."""
     bells = doorbell(broker_url=url)
-    bell = bells.bell(JOB, queue="heavy", priority=8, time_limit=0.5, countdown=5.0)
-    assert bell.lists == ()
-    clock.now += 2.0
-    await bells.ring(JOB, {"message": bell.message.decode()})
+    bell = bells.bell(JOB, queue="heavy", priority=8)
+    assert (bell.list, bells.lists("heavy")) == ("", [])
+    await bells.ring(bell)
     await bells.close()
-    assert broker.taken == [
-        (
-            TASK,
-            {
-                "args": (JOB,),
-                "task_id": JOB,
-                "queue": "heavy",
-                "priority": level,
-                "ignore_result": True,
-                "time_limit": 46,
-                "countdown": 3.0,
-            },
-        )
-    ]
-
-
-async def test_a_late_ring_has_no_countdown(broker: Broker, clock: Clock) -> None:
-    """What was due while the broker was away is delivered at once."""
-    bells = doorbell(broker_url="amqp://localhost//")
-    bell = bells.bell(JOB, queue="heavy", priority=5, time_limit=60, countdown=5.0)
-    clock.now += 60.0
-    await bells.ring(JOB, {"message": bell.message.decode()})
-    await bells.close()
-    assert broker.taken[0][1]["countdown"] is None
+    options = {"task_id": JOB, "queue": "heavy", "priority": level, "ignore_result": True}
+    assert broker.taken == [(TASK, {"args": ("heavy",), **options})]
 
 
 async def test_a_broker_that_fails_is_unavailable(broker: Broker) -> None:
     """Whatever kombu raises, the caller hears that the broker is away and when to come again."""
     broker.failure = OSError("connection refused by amqp://user:hunter2@localhost")
     bells = doorbell(broker_url="amqp://localhost//")
-    bell = bells.bell(JOB, queue="heavy", priority=5, time_limit=60)
     with pytest.raises(Unavailable) as refused:
-        await bells.ring(JOB, {"message": bell.message.decode()})
+        await bells.ring(bells.bell(JOB, queue="heavy", priority=5))
     await bells.close()
     await bells.close()
     assert refused.value.retry_after == 2.0
@@ -205,8 +150,29 @@ async def test_a_broker_that_fails_is_unavailable(broker: Broker) -> None:
     assert "hunter2" not in json.dumps(refused.value.problem())
 
 
+async def test_a_broker_that_is_away_is_not_asked_again_and_again(broker: Broker) -> None:
+    """After some failures the answer is there at once, and one in a while finds out whether it is back."""
+    broker.failure = OSError("connection refused")
+    bells = doorbell(broker_url="amqp://localhost//")
+    bell = bells.bell(JOB, queue="heavy", priority=5)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await bells.ring(bell)
+    broker.failure = None
+    with pytest.raises(Unavailable):
+        await bells.ring(bell)
+    assert broker.taken == []
+    deadline = asyncio.get_running_loop().time() + 10
+    while not broker.taken:
+        assert asyncio.get_running_loop().time() < deadline
+        with suppress(Unavailable):
+            await bells.ring(bell)
+        await asyncio.sleep(0.02)
+    await bells.close()
+
+
 @pytest.mark.parametrize("url", ["", "same"])
 def test_the_store_as_broker_needs_no_threads(url: str) -> None:
     """With no broker named, or the store itself, the message lies ready for the store's own lists."""
     settings = {"broker_url": os.environ["MILLPOND_REDIS_URL"]} if url else {}
-    assert doorbell(**settings).bell(JOB, queue="default", priority=5, time_limit=60).lists
+    assert doorbell(**settings).bell(JOB, queue="default", priority=5).list
