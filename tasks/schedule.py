@@ -40,6 +40,8 @@ LOOK = 2.0
 PATIENCE = 30.0
 #: Seconds until a firing that failed is tried again.
 AGAIN = 1.0
+#: Firings of actions, and of resources, at once: many entries are due at the full hour.
+AT_ONCE = 20
 #: Milliseconds a firing that leaves no record is remembered.
 _REMEMBERED = 24 * 3_600_000
 
@@ -53,6 +55,8 @@ class Scheduler:
         self._clock = clock
         self._timetable = Timetable()
         self._firing: dict[str, asyncio.Task[None]] = {}
+        #: Two, because a database that does not answer holds up actions only.
+        self._slots = {kind: asyncio.Semaphore(AT_ONCE) for kind in (Action, Resource)}
         self._begun = False
         self._patient_until = time.monotonic() + PATIENCE
         #: What the database was told last, and what was said of it.
@@ -141,7 +145,8 @@ class Scheduler:
         failed: float | None = None
         while (due := entry.first(self._clock())) is not None:
             try:
-                await fire(self._node, entry.plan, due)
+                async with self._slots[type(entry.plan.what)]:
+                    await fire(self._node, entry.plan, due)
             except (MillpondError, StoreUnavailable, Error) as error:
                 again = not isinstance(error, MillpondError) or error.retryable
                 if failed != due:

@@ -145,7 +145,7 @@ def timezone_reasons(timezone: Any, by_crontab: bool) -> Iterator[str]:
     if not isinstance(timezone, str) or timezone not in _zones():
         close = difflib.get_close_matches(str(timezone), _zones(), 1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        yield f"timezone must be a name of the IANA such as 'Europe/Berlin', not {timezone!r}{hint}"
+        yield f"timezone must be an IANA name such as 'Europe/Berlin', not {timezone!r}{hint}"
     elif timezone != "UTC" and not by_crontab:
         yield "timezone says where a crontab line is read, and there is none"
 

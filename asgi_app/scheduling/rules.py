@@ -26,7 +26,7 @@ from celery.schedules import crontab
 Rule = Callable[[float], float]
 
 # An app of our own, whose time is UTC: Celery's current one may be the user's.
-_APP = Celery("millpond schedules", set_as_current=False)
+_APP = Celery("millpond schedules", set_as_current=False, fixups=[])
 _APP.conf.update(timezone="UTC", enable_utc=True)
 
 

@@ -233,7 +233,7 @@ def test_a_wrong_schedule_is_refused(schedule: Any) -> None:
     "zone", ["Europe/Berlim", "", "Europe", "localtime", "right/UTC", "../UTC", "/etc/localtime", 1]
 )
 def test_a_zone_that_is_no_name_of_the_iana_is_refused(zone: Any) -> None:
-    assert "timezone must be a name of the IANA such as 'Europe/Berlin'" in refusal(refresh="0 6 * * *", timezone=zone)
+    assert "timezone must be an IANA name such as 'Europe/Berlin'" in refusal(refresh="0 6 * * *", timezone=zone)
     with pytest.raises(DeclarationError, match="timezone must be"):
         action("a", schedule="0 6 * * *", timezone=zone)(sales)
 
