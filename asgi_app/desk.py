@@ -98,8 +98,7 @@ class Desk:
         if fields["kind"] == "computation":
             resource, params, _ = jobs.key_of(fields)
             return await self._reader.refresh(resource, params, principal, trusted=True)
-        action = registry.action(fields["name"])
-        params = action.parse(jobs.params_of(fields), text=False)
+        action, params = registry.of_job(fields)
         trusted = fields["owner"] == jobs.SERVICE
         return await self._submitter.action(action, params, principal, trusted=trusted, retry_of=fields["id"])
 
@@ -147,7 +146,7 @@ class Desk:
         """Those that match; and the id of the last that was looked at, "" when there are no older ones."""
         found: list[Fields] = []
         for _ in range(_LOOKED_THROUGH // _BATCH):
-            batch = await self._records.page(before, _BATCH)
+            batch, before = await self._records.page(before, _BATCH)
             for fields in batch:
                 if "id" not in fields or (name and fields["name"] != name):
                     continue
@@ -157,9 +156,8 @@ class Desk:
                     found.append(fields)
                     if len(found) == most:
                         return found, ""
-            if len(batch) < _BATCH // 2:  # some records may be gone; a short page is the end
-                return found, ""
-            before = batch[-1]["id"]
+            if not before:
+                break
         return found, before
 
     async def _placed(self, fields: Fields) -> Fields:

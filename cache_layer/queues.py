@@ -226,6 +226,18 @@ class Queues:
             ("PUBLISH", names.job_channel(job_id), "C"),
         )
 
+    async def forget_cancels(self, most: int = 1000) -> None:
+        """Of jobs that ended just when their end was asked for, nobody takes the wish away; days later they are over.
+
+        Raises StoreUnavailable.
+        """
+        names = self.names
+        now = int((await self.store.command("TIME"))[0]) * 1000
+        asked = list(_pairs(await self.store.command("HGETALL", names.cancels())))
+        old = [job_id for job_id, since in asked if int(since) < now - _RUNS_AT_MOST][:most]
+        if old:
+            await self.store.command("HDEL", names.cancels(), *old)
+
     async def tell(self, job_id: str) -> None:
         """Tell who watches an action that it has changed.  Raises StoreUnavailable."""
         await self.store.command("PUBLISH", self.names.job_channel(job_id), "C")

@@ -322,18 +322,20 @@ class Records:
         """Somebody looked at a computation: it is wanted.  Raises StoreUnavailable."""
         await self.store.script("want", [self.names.job(job_id)], [lane])
 
-    async def page(self, before: str, most: int) -> list[dict[str, str]]:
-        """Records of computations older than the job `before` ("": all), newest first.  Raises StoreUnavailable."""
+    async def page(self, before: str, most: int) -> tuple[list[dict[str, str]], str]:
+        """Records of computations older than the job `before` ("": all), newest first; and the id up to which was looked,
+        "" when there are no older ones.  At most `most`, and fewer where some are gone.  Raises StoreUnavailable.
+        """
         names = self.names
         start = f"({before}" if before else "+"
         ids = await self.store.command("ZRANGE", names.all_jobs(), start, "-", "BYLEX", "REV", "LIMIT", 0, most)
         if not ids:
-            return []
+            return [], ""
         found = await self.store.transaction(*(("HGETALL", names.job(job_id.decode())) for job_id in ids))
         gone = [job_id for job_id, raw in zip(ids, found, strict=True) if not raw]
         if gone:
             await self.store.command("ZREM", names.all_jobs(), *gone)
-        return [fields for raw in found if (fields := _fields(raw))]
+        return [fields for raw in found if (fields := _fields(raw))], ids[-1].decode() if len(ids) == most else ""
 
     async def sweep(self, most: int = 1000) -> int:
         """Forget ids of computations whose records are gone, the oldest first; how many.  Raises StoreUnavailable."""

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two rounds in the store, between two looks at the whole of it, and between two clean-ups; jittered.
 ROUND, LOOK, SWEEP = 0.5, 2.0, 60.0
+#: Seconds between two comparisons of what the database says waits with what does; and what is left to who is at it.
+COMPARE, _SETTLED = 5.0, 10.0
 #: Seconds after which the first crash of a job is made up for, and the second: what kills its worker at once would else
 #: kill a machine's in a moment.
 _AFTER_CRASH = (0.0, 1.0)
@@ -46,6 +48,8 @@ class Reaper:
         self._queues = [(queue, node.doorbell.lists(queue)) for queue in queues()]
         #: Running actions that their living workers do not hold: since when, monotonic.
         self._unheld: dict[tuple[str, int], float] = {}
+        #: Up to which id waiting actions have been compared with the queues.
+        self._compared = ""
 
     async def round(self) -> None:
         """What is due is put on its queue, lost rings are rung again, and losses are seen after.
@@ -160,6 +164,16 @@ class Reaper:
                 await self._remind(str(row.id))
         self._unheld = unheld
 
+    async def compare(self) -> None:
+        """Actions that wait, as the database says, and stand on no queue are put there by the relay: their place was
+        lost, or whoever took them has not claimed them.  Raises StoreUnavailable, Unavailable."""
+        ids = await in_database(ledger.said_to_wait, self._compared, older_than=_SETTLED, most=_MOST)
+        self._compared = ids[-1] if len(ids) == _MOST else ""
+        waits = await self._node.queues.waits(ids)
+        missing = [job_id for job_id, there in zip(ids, waits, strict=True) if not there]
+        if missing:
+            log.warning("%d actions stood on no queue", await in_database(ledger.not_on_queue, missing))
+
     async def _held(self, worker: str) -> set[str]:
         ids = await self._node.store.command("HKEYS", self._node.store.names.held(worker))
         return {job_id.decode() for job_id in ids}
@@ -173,6 +187,7 @@ class Reaper:
     async def sweep(self) -> None:
         """Forget what is past.  Raises StoreUnavailable, Unavailable."""
         await self._node.records.sweep()
+        await self._node.queues.forget_cancels()
         await in_database(ledger.purge, older_than=self._node.env.job_retention, most=_MOST)
 
 
@@ -191,7 +206,7 @@ def _late() -> ComputationTimeout:
 async def keep_reaping(node: Node) -> None:
     """Rounds until cancelled."""
     reaper = Reaper(node)
-    turns = ((reaper.round, ROUND), (reaper.look, LOOK), (reaper.sweep, SWEEP))
+    turns = ((reaper.round, ROUND), (reaper.look, LOOK), (reaper.compare, COMPARE), (reaper.sweep, SWEEP))
     await asyncio.gather(*(_keep(work, every) for work, every in turns))
 
 
