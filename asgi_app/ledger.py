@@ -54,6 +54,8 @@ class Order:
     #: Seconds within which it must have begun.
     expires: float | None = None
     retry_of: str | None = None
+    #: Not to be begun before (a task of Django's that is deferred).
+    due: datetime | None = None
 
 
 def create(order: Order) -> tuple[Job, bool]:
@@ -76,6 +78,7 @@ def create(order: Order) -> tuple[Job, bool]:
         principal=order.principal,
         idempotency=order.idempotency,
         retry_of=UUID(order.retry_of) if order.retry_of else None,
+        due_at=order.due,
     )
     if order.expires is not None:
         row.expires_at = Now() + timedelta(seconds=order.expires)
@@ -155,7 +158,7 @@ def end(row: Job, status: Final, *, problem: bytes = b"", result: bytes = b"", o
     return True
 
 
-def again(row: Job, outcome: Again, *, due: float = 0.0, problem: bytes = b"") -> str:
+def again(row: Job, outcome: Again, *, due: float = 0.0, problem: bytes = b"", result: bytes = b"") -> str:
     """Let the job wait for another attempt, in `due` seconds; one whose end was asked for ends instead.
 
     The status now, "" when it was no longer this attempt's.
@@ -171,9 +174,11 @@ def again(row: Job, outcome: Again, *, due: float = 0.0, problem: bytes = b"") -
     }
     if problem:
         changes["error"] = problem.decode()
+    if result:
+        changes["result"] = result.decode()
     if _move(row, _UNCANCELLED, **changes):
         return str(changes["status"])
-    return "cancelled" if end(row, "cancelled", problem=problem, outcome=outcome) else ""
+    return "cancelled" if end(row, "cancelled", problem=problem, result=result, outcome=outcome) else ""
 
 
 def died(row: Job, *, due: float) -> str:
@@ -229,6 +234,20 @@ def unrung(*, older_than: float, most: int) -> list[tuple[Job, float]]:
 def forget_rings() -> int:
     """All that wait have to be put on their queues again: the store has lost them.  How many."""
     return _rows(_WAITING).exclude(rung_at=None).update(rung_at=None)
+
+
+def said_to_wait(after: str, *, older_than: float, most: int) -> list[str]:
+    """Ids after `after` ("": from the first on) of jobs that were put on their queues, `older_than` seconds ago."""
+    rows = _rows(_WAITING).filter(rung_at__lt=Now() - timedelta(seconds=older_than))
+    return [
+        str(pk)
+        for pk in (rows.filter(pk__gt=after) if after else rows).order_by("pk").values_list("pk", flat=True)[:most]
+    ]
+
+
+def not_on_queue(job_ids: Sequence[str]) -> int:
+    """These stand on no queue: somebody has to put them there; how many."""
+    return _rows(_WAITING).filter(pk__in=job_ids).update(rung_at=None)
 
 
 def overdue(*, most: int) -> list[Job]:
