@@ -17,7 +17,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import msgspec
 import psutil
 from celery import bootsteps, signals
 
@@ -25,7 +24,7 @@ from asgi_app.env import env
 from cache_layer.blocking import BlockingStore
 from cache_layer.errors import StoreUnavailable
 from cache_layer.keys import Names
-from cache_layer.queues import Lost, Reason, Watch, read_watch, watching
+from cache_layer.queues import Reason, Watch, read_watch, watching
 from tasks.attempt import under_way
 from tasks.brokers import plain_name
 from tasks.identity import become_worker, process_name
@@ -134,7 +133,7 @@ class Warden:
             alive = held.pid == os.getpid() or _is_child(held.pid)
             reason = judge(held, cancel, alive=alive, now=seen.now)
             if reason == "died":
-                self._report(job_id, reason)
+                self._report(job_id, held.pid, reason)
             elif reason is not None and self._shared:
                 self._give_up(job_id, held.fence, reason)
             elif reason is not None:
@@ -152,7 +151,7 @@ class Warden:
             if found is not None and (found[0].pid, found[0].fence) == (pid, fence):
                 log.warning("job %s: attempt %d in process %d is ended by force (%s)", job_id, fence, pid, reason)
                 os.kill(pid, signal.SIGKILL)
-                self._report(job_id, reason)
+                self._report(job_id, pid, reason)
         finally:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
@@ -164,20 +163,19 @@ class Warden:
             return
         self._stuck.add((job_id, fence))
         log.warning("job %s: attempt %d is given up, its thread goes on (%s)", job_id, fence, reason)
-        self._report(job_id, reason)
+        self._report(job_id, os.getpid(), reason, str(fence))
         if len(self._stuck) >= self._slots or pulse.blocked:
             what = "the event loop is blocked" if pulse.blocked else f"all {self._slots} threads are stuck"
             log.error("%s: this worker ends, so that another can begin", what)
             os._exit(os.EX_SOFTWARE)
 
-    def _report(self, job_id: str, reason: Reason) -> None:
-        """Name a loss, under what was last said to be held: a reaper sees after it."""
-        raw = self._store.command("HGET", self._names.held(self._worker), job_id)
-        if raw is None:
-            return
-        lost = {**msgspec.json.decode(raw), "reason": reason, "worker": self._worker}
-        found = msgspec.convert(lost, Lost)
-        self._store.command("HSETNX", self._names.losses(), job_id, msgspec.json.encode(found))
+    def _report(self, job_id: str, pid: int, reason: Reason, fence: str = "") -> None:
+        """Name a loss, if that process still holds it (at that attempt): a reaper sees after it.
+
+        One may have done so already, and another process of this worker may be at the next attempt.
+        """
+        keys = [self._names.held(self._worker), self._names.losses()]
+        self._store.script("lost", keys, [job_id, pid, self._worker, reason, fence])
 
 
 def _is_child(pid: int) -> bool:

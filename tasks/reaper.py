@@ -22,7 +22,7 @@ from asgi_app.models import Job
 from asgi_app.rows import in_database
 from asgi_app.wiring import Node
 from cache_layer.errors import StoreUnavailable
-from cache_layer.queues import LEASE, Kind, Lost, Ticket
+from cache_layer.queues import LEASE, Held, Kind, Lost, Ticket
 from cache_layer.records import Ending
 from tasks.app import queues
 from tasks.computation import end_computation, give_up
@@ -99,7 +99,7 @@ class Reaper:
             if fields.get("status") != "running":
                 await give_up(self._node, ticket, lost.worker)
                 return
-            if fields.get("worker") != lost.worker:
+            if (fields.get("worker"), fields.get("pid")) != (lost.worker, str(lost.pid)):
                 return
             lost = msgspec.structs.replace(lost, fence=int(fields["fence"]))
         how: Ending = "died"
@@ -114,18 +114,25 @@ class Reaper:
 
     async def _see_after_action(self, job_id: str, lost: Lost) -> None:
         row = await in_database(ledger.get, job_id)
+        if row is not None and row.status == "running" and not await self._is_attempt(row, lost):
+            return
         ticket = _ticket(job_id, lost, "action")
         going_on = await self._node.queues.release(ticket, worker=lost.worker, over=row is None)
         if going_on:
             await self._node.submitter.ring(going_on)
         if row is None or row.status in ledger.TERMINAL:
             return
-        if row.status != "running":
+        if row.status == "running":
+            await self._action_lost(row, lost.reason)
+        else:
             await self._node.submitter.put_on_queue(ticket, in_front=True)
-            return
-        if row.worker != lost.worker or (lost.fence and row.fence != lost.fence):
-            return
-        await self._action_lost(row, lost.reason)
+
+    async def _is_attempt(self, row: Job, lost: Lost) -> bool:
+        """Whether what was lost is the newest attempt, and not one before it that another reaper has seen after."""
+        if row.worker != lost.worker or lost.fence:
+            return row.worker == lost.worker and row.fence == lost.fence
+        raw = await self._node.store.command("HGET", self._node.store.names.held(lost.worker), str(row.id))
+        return raw is None or msgspec.json.decode(raw, type=Held).pid == lost.pid
 
     async def _action_lost(self, row: Job, reason: str) -> None:
         job_id, ticket = str(row.id), ledger.ticket(row)
