@@ -235,12 +235,12 @@ def bound(books: Books, recoveries: Recoveries) -> None:
 def report(books: Books, recoveries: Recoveries) -> None:
     """What happened, and how long jobs waited."""
     print("books: " + ", ".join(f"{count} {what}" for what, count in sorted(books.counts.items())))
-    print(f"{'seconds until a job went on, by what was killed':50} {'jobs':>5} {'median':>7} {'95 %':>7} {'most':>7}")
+    print(f"{'seconds until a job went on, by what was killed':60} {'jobs':>5} {'median':>7} {'95 %':>7} {'most':>7}")
     for what, count, median, most_of, most in recoveries.table():
         who, _, step = what.partition(": ")
         text = f"{who}: {STEPS.get(step, step)}"  # type: ignore[call-overload]
-        print(f"{text:50} {count:5} {median:7.2f} {most_of:7.2f} {most:7.2f}")
-    print("hit again before that: " + (", ".join(f"{n} {who}" for who, n in recoveries.again.items()) or "none"))
+        print(f"{text:60} {count:5} {median:7.2f} {most_of:7.2f} {most:7.2f}")
+    print("hit again before that: " + (", ".join(f"{n} {who}" for who, n in recoveries.unfinished.items()) or "none"))
 
 
 def conclude(books: Books, home: Path, *, keep: bool) -> None:

@@ -14,8 +14,9 @@ from itertools import pairwise
 from typing import Any
 
 TERMINAL = frozenset({"succeeded", "failed", "cancelled", "dead", "expired"})
-#: Seconds within which a job goes on, by who was killed; "message": the message alone was lost.
-BOUNDS: Mapping[str, float] = {"child": 2.0, "worker": 20.0, "group": 20.0, "message": 10.0}
+#: Seconds within which a job goes on, by who was killed; "message": the message alone was lost; "again": it had been
+#: hit before, and what kills its process twice waits a second.
+BOUNDS: Mapping[str, float] = {"child": 2.0, "worker": 20.0, "group": 20.0, "message": 10.0, "again": 24.0}
 #: Crashes after which a job is dead.
 _DEADLY = 3
 #: Seconds by which the times of two processes, and times cut to milliseconds, may be out of order.
@@ -188,18 +189,21 @@ class Course:
         """For each kill, and each job known to be concerned, the seconds until it ran again or was over."""
         concerned = [(kill, job) for kill in self._kills for job in self._concerned(kill)]
         times: dict[str, list[float]] = defaultdict(list)
-        again = Counter[str]()
+        unfinished = Counter[str]()
         for kill, job in concerned:
             what = "message" if kill["step"] == "popped" and kill["job"] == job.id else kill["victim"]
-            later = [other["at"] for other, same in concerned if same is job and other["at"] > kill["at"]]
+            others = [other["at"] for other, same in concerned if same is job and other is not kill]
+            later = [other for other in others if other > kill["at"]]
+            if any(other < kill["at"] for other in others):
+                what = "again"
             events = [run.began for run in self.runs[job.name] if run.began > kill["at"]]
             events += [job.finished] if job.finished is not None else []
             until = min((event for event in events if event > kill["at"] - _TICK), default=None)
             if until is None or any(other < until for other in later):
-                again[what] += 1
+                unfinished[what] += 1
                 continue
             times[f"{what}: {kill['step']}"].append(max(0.0, until - kill["at"]))
-        return Recoveries(times=times, again=again)
+        return Recoveries(times=times, unfinished=unfinished)
 
     def _concerned(self, kill: Mapping[str, Any]) -> list[Job]:
         """Jobs that were alive and in the hands of what was killed, as far as lines tell."""
@@ -218,7 +222,7 @@ class Recoveries:
 
     times: Mapping[str, Sequence[float]]
     #: Jobs that were hit again before that, by who.
-    again: Mapping[str, int]
+    unfinished: Mapping[str, int]
 
     def by_victim(self) -> dict[str, list[float]]:
         """Over all steps."""

@@ -26,8 +26,8 @@ STEPS: dict[Step, str] = {
     "claimed": "after the claim",
     "begun": "in the function",
     "ending": "before the commit",
-    "ended": "after the commit (of an atomic action: just before)",
-    "leaving": "an action has ended, its worker still holds it",
+    "ended": "after the commit (atomic: in the transaction)",
+    "leaving": "after the commit of an action, still held",
 }
 VICTIMS = get_args(Victim)
 #: All that can be ordered: messages are popped by the parent, whose death is the worker's.

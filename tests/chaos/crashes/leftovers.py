@@ -13,8 +13,8 @@ import redis
 from asgi_app.env import load_env
 from cache_layer.keys import Names
 
-#: Parts of the queues that are no work: living workers, how fast queues are, virtual times, usual times.
-_NO_WORK = ("lives", "known", "s:", "t:", "d:")
+#: Parts of the queues that are no work: living workers, counts, how fast queues are, virtual times, usual times.
+_NO_WORK = ("lives", "known", "round", "counts", "s:", "t:", "d:")
 
 
 class Leftovers:
