@@ -231,3 +231,20 @@ def deaf(name: Name, seconds: Seconds = 1.0) -> None:
     note(f"deaf {name}")
     time.sleep(seconds)
     note(f"done {name}")
+
+
+@action("test.haul", time_limit=60)
+def haul(name: Name, seconds: Seconds = 1.0, *, progress: Progress) -> None:
+    """Takes its time, says how far it is, and notes which process does it."""
+    note(f"haul {name} {os.getpid()}")
+    for step in range(20):
+        progress(step, 20, f"load {step}")
+        time.sleep(seconds / 20)
+
+
+@action("test.fickle", retries=0)
+def fickle(name: Name) -> None:
+    """Raises the first time it is run for a name."""
+    note(f"fickle {name}")
+    if (_home() / "ledger").read_text().split("\n").count(f"fickle {name}") < 2:
+        raise ValueError("not in the mood")

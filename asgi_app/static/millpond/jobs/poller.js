@@ -1,4 +1,5 @@
-/* When the listing is read again: every few seconds while somebody can see the page, at once when there is a reason.
+/* When the listing is read again: every few seconds while somebody can see the page and there is a network, at once when
+ * there is a reason.
  *
  * Invariant: at most one reading is under way, and the answer to an outdated question is dropped.
  */
@@ -6,6 +7,8 @@
 const EVERY = 4000;
 const AFTER_FAILURE = 3000;
 const LONGEST = 30_000;
+
+const isIdle = () => document.hidden || !navigator.onLine;
 
 export class Poller {
   #read;
@@ -18,13 +21,15 @@ export class Poller {
   constructor(read, failed) {
     this.#read = read;
     this.#failed = failed;
-    document.addEventListener("visibilitychange", () => (document.hidden ? this.stop() : this.now()));
+    document.addEventListener("visibilitychange", () => (isIdle() ? this.stop() : this.now()));
+    addEventListener("online", () => this.now());
+    addEventListener("offline", () => this.stop());
   }
 
   /** Ask now; what is under way is given up. */
   async now() {
     this.stop();
-    if (document.hidden) return;
+    if (isIdle()) return;
     const abort = (this.#abort = new AbortController());
     let wait = EVERY;
     try {
