@@ -22,6 +22,7 @@ from django.db.models.functions import Now
 
 from asgi_app import webhooks
 from asgi_app.errors import IdempotencyMismatch
+from asgi_app.jobs import SERVICE
 from asgi_app.models import Job
 from cache_layer.queues import Ticket
 from cache_layer.records import DEAD, HISTORY, MAX_CRASHES
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 TERMINAL = frozenset({"succeeded", "failed", "cancelled", "dead", "expired"})
 _WAITING = ("queued", "retrying")
 _UNCANCELLED = Q(cancel_at=None)
+#: Seconds for which a job of the service's own is kept that went well.
+_ROUTINE = 3600.0
 #: Outcomes of an attempt that leave the job alive.
 Again = Literal["failed", "interrupted", "died"]
 Final = Literal["succeeded", "failed", "cancelled", "dead", "expired"]
@@ -261,8 +264,11 @@ def running(*, most: int) -> list[Job]:
 
 
 def purge(*, older_than: float, most: int) -> int:
-    """Delete jobs that ended `older_than` seconds ago; how many."""
-    old = Job.objects.using(database()).filter(finished_at__lt=Now() - timedelta(seconds=older_than))
+    """Delete jobs that ended `older_than` seconds ago; how many.  What the service itself asked for, by the clock
+    mostly, and what went well, goes after an hour: it may be a job a second."""
+    past = Q(finished_at__lt=Now() - timedelta(seconds=older_than))
+    routine = Q(owner=SERVICE, status="succeeded", finished_at__lt=Now() - timedelta(seconds=_ROUTINE))
+    old = Job.objects.using(database()).filter(past | routine)
     ids = list(old.order_by("finished_at").values_list("pk", flat=True)[:most])
     return Job.objects.using(database()).filter(pk__in=ids).delete()[0] if ids else 0
 

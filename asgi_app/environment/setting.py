@@ -259,7 +259,8 @@ SETTINGS: tuple[Setting, ...] = (
         read=readers.seconds(60, 10 * 365 * 86400),
         default="604800",
         shown="7 days",
-        help="seconds for which a job of an action is kept after its end, and its Idempotency-Key",
+        help="seconds for which a job of an action is kept after its end, and its Idempotency-Key; one by the clock "
+        "that went well: an hour",
     ),
     Setting(
         name="MILLPOND_KEY_RATE",
