@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 TERMINAL = frozenset({"succeeded", "failed", "cancelled", "dead", "expired"})
 _WAITING = ("queued", "retrying")
 _UNCANCELLED = Q(cancel_at=None)
-#: Seconds for which a job of the service's own is kept that went well.
+#: Seconds for which a run by the clock is kept that went well: it may be one a second.
 _ROUTINE = 3600.0
 #: Outcomes of an attempt that leave the job alive.
 Again = Literal["failed", "interrupted", "died"]
@@ -263,12 +263,15 @@ def running(*, most: int) -> list[Job]:
     return list(_rows(("running",)).order_by("pk")[:most])
 
 
-def purge(*, older_than: float, most: int) -> int:
-    """Delete jobs that ended `older_than` seconds ago; how many.  What the service itself asked for, by the clock
-    mostly, and what went well, goes after an hour: it may be a job a second."""
+def purge(*, older_than: float, most: int, routine: Sequence[str] = ()) -> int:
+    """Delete jobs that ended `older_than` seconds ago; how many.
+
+    Runs of the actions named in `routine` that the service asked for, and that went well, go after an hour.
+    """
     past = Q(finished_at__lt=Now() - timedelta(seconds=older_than))
-    routine = Q(owner=SERVICE, status="succeeded", finished_at__lt=Now() - timedelta(seconds=_ROUTINE))
-    old = Job.objects.using(database()).filter(past | routine)
+    well = Q(owner=SERVICE, name__in=routine, status="succeeded")
+    past |= well & Q(finished_at__lt=Now() - timedelta(seconds=_ROUTINE))
+    old = Job.objects.using(database()).filter(past)
     ids = list(old.order_by("finished_at").values_list("pk", flat=True)[:most])
     return Job.objects.using(database()).filter(pk__in=ids).delete()[0] if ids else 0
 

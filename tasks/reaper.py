@@ -19,6 +19,7 @@ from asgi_app import ledger
 from asgi_app.computing import problem_bytes
 from asgi_app.errors import ComputationTimeout, MillpondError
 from asgi_app.models import Job
+from asgi_app.registry import registry
 from asgi_app.rows import in_database
 from asgi_app.wiring import Node
 from cache_layer.errors import StoreUnavailable
@@ -195,7 +196,8 @@ class Reaper:
         """Forget what is past.  Raises StoreUnavailable, Unavailable."""
         await self._node.records.sweep()
         await self._node.queues.forget_cancels()
-        await in_database(ledger.purge, older_than=self._node.env.job_retention, most=_MOST)
+        routine = [action.name for action in registry.actions.values() if action.schedule is not None]
+        await in_database(ledger.purge, older_than=self._node.env.job_retention, most=_MOST, routine=routine)
 
 
 def _expired() -> list[Job]:
