@@ -17,6 +17,8 @@ class AsgiAppConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from importlib.util import find_spec
+
         from asgi_app import invalidation, stores
         from asgi_app.env import env
         from asgi_app.registry import registry
@@ -27,6 +29,10 @@ class AsgiAppConfig(AppConfig):
         post_migrate.connect(_make_cache_table, sender=self)
         invalidation.watch_connections()
         registry.load(env().apps)
+        if find_spec("django.tasks"):  # Django 6
+            from asgi_app import django_tasks
+
+            django_tasks.declare()
 
 
 def _make_cache_table(using: str, **_: Any) -> None:

@@ -234,6 +234,14 @@ def unrung(*, older_than: float, most: int) -> list[tuple[Job, float]]:
     return [(row, _left(row.due_at, row.clock)) for row in rows]
 
 
+def seconds_until_due(row: Job) -> float:
+    """How long a job that waits has to wait still before it is put on its queue."""
+    if row.due_at is None:
+        return 0.0
+    clock = Job.objects.using(database()).filter(pk=row.pk).values_list(Now(), flat=True).first()
+    return 0.0 if clock is None else _left(row.due_at, clock)
+
+
 def forget_rings() -> int:
     """All that wait have to be put on their queues again: the store has lost them.  How many."""
     return _rows(_WAITING).exclude(rung_at=None).update(rung_at=None)

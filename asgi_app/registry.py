@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,11 @@ class Registry:
 
     resources: dict[str, Resource] = field(default_factory=dict)
     actions: dict[str, Action] = field(default_factory=dict)
+    #: Jobs that nobody can ask for by name, as none is declared under one (`asgi_app/django_tasks.py`): what stands
+    #: before the colon of their names -> what makes the action of one, and its parameters, from the fields of a record.
+    inner: dict[str, Callable[[Mapping[str, str]], tuple[Action, Any]]] = field(default_factory=dict)
+    #: Where they wait.
+    inner_queues: set[str] = field(default_factory=set)
 
     def resource(self, name: str) -> Resource:
         """Raises `UnknownResource`."""
@@ -67,10 +73,21 @@ class Registry:
             raise UnknownAction(name)
         return found
 
+    def of_job(self, fields: Mapping[str, str]) -> tuple[Action, Any]:
+        """The action of a job and its parameters, from the fields of its record.
+
+        Raises `UnknownAction`, `BadParameters`, `Misdeclared`.
+        """
+        kind, colon, _ = fields["name"].partition(":")
+        if colon and (make := self.inner.get(kind)) is not None:
+            return make(fields)
+        found = self.action(fields["name"])
+        return found, found.parse(json.loads(fields["params"]), text=False)
+
     def queues(self) -> list[str]:
         """All queues that a declaration names, `default` among them."""
         declared = (*self.resources.values(), *self.actions.values())
-        return sorted({"default", *(what.queue for what in declared)})
+        return sorted({"default", *(what.queue for what in declared), *self.inner_queues})
 
     def split_topic(self, topic: str) -> tuple[Resource, Params]:
         """The resource and the parameters of "name?query".  Raises `UnknownResource` or `BadParameters`."""

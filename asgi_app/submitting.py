@@ -11,9 +11,11 @@ import json
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from django.utils import timezone
 
 from asgi_app import ledger
 from asgi_app.doorbell import Doorbell
@@ -121,13 +123,15 @@ class Submitter:
         idempotency_key: str | None = None,
         trusted: bool = False,
         retry_of: str | None = None,
+        due: datetime | None = None,
     ) -> str:
         """Write an action down and put it on its queue; the id of its job.  May `principal` run it?  That the caller
         has asked.
 
         `trusted`: the service itself or code of the user runs it; then its job is nobody's to look at but the staff's.
         The same `job_id` twice is one job, and so is the same `idempotency_key` of one principal; with other parameters
-        it raises IdempotencyMismatch.  Raises Unavailable when the queue is full or the database away, TooManyRequests.
+        it raises IdempotencyMismatch.  `due`: not to be begun before.  Raises Unavailable when the queue is full or the
+        database away, TooManyRequests.
         """
         order = self.order(
             action,
@@ -137,27 +141,36 @@ class Submitter:
             idempotency_key=idempotency_key,
             trusted=trusted,
             retry_of=retry_of,
+            due=due,
         )
         await self._admit(order)
         row, created = await in_database(ledger.create, order)
         if created and self._records.store.suspect:
-            self._background.start(self.put_on_queue(ledger.ticket(row)))
+            self._background.start(self.put_on_queue(ledger.ticket(row), due=_seconds_until(due)))
         elif created:
-            await self.put_on_queue(ledger.ticket(row))
+            await self.put_on_queue(ledger.ticket(row), due=_seconds_until(due))
         return str(row.id)
 
-    def action_here(self, action: Action, params: Any, principal: Principal, loop: asyncio.AbstractEventLoop) -> str:
+    def action_here(
+        self,
+        action: Action,
+        params: Any,
+        principal: Principal,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        due: datetime | None = None,
+    ) -> str:
         """As `action`, trusted, for synchronous code: in its transaction, and rung for after the commit.
 
         A rolled-back transaction runs nothing; after a commit nothing can make it forgotten.  `loop` is that of this
         Submitter.  Raises DatabaseError, and Unavailable when the queue is full.
         """
-        order = self.order(action, params, principal, trusted=True)
+        order = self.order(action, params, principal, trusted=True, due=due)
         asyncio.run_coroutine_threadsafe(self._admit(order), loop).result(2.0)
         row, created = ledger.create(order)
 
         def ring() -> None:
-            asyncio.run_coroutine_threadsafe(self.put_on_queue(ticket), loop).result(2.0)
+            asyncio.run_coroutine_threadsafe(self.put_on_queue(ticket, due=_seconds_until(due)), loop).result(2.0)
 
         if created:
             ticket = ledger.ticket(row)
@@ -174,6 +187,7 @@ class Submitter:
         idempotency_key: str | None = None,
         trusted: bool = False,
         retry_of: str | None = None,
+        due: datetime | None = None,
     ) -> Order:
         """What is written down for an action."""
         owner = lane_of(principal, trusted)
@@ -188,6 +202,7 @@ class Submitter:
             idempotency=None if idempotency_key is None else digest(owner, action.name, idempotency_key),
             expires=action.expires,
             retry_of=retry_of,
+            due=due,
         )
 
     async def put_on_queue(self, ticket: Ticket, *, due: float = 0.0, in_front: bool = False) -> bool:
@@ -255,6 +270,10 @@ class Submitter:
 def lane_of(principal: Principal, trusted: bool) -> str:
     """Whose turn a job waits for: a user's, the public's (""), or the service's own."""
     return SERVICE if trusted else principal.user_id or ""
+
+
+def _seconds_until(due: datetime | None) -> float:
+    return 0.0 if due is None else max(0.0, (due - timezone.now()).total_seconds())
 
 
 def quota_spent(env: Env) -> TooManyRequests:

@@ -7,6 +7,7 @@ Invariant: each change of the record asks for the one it has read, so of two att
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import suppress
 
 from django.db import transaction
@@ -37,14 +38,14 @@ class ActionAttempt(Attempt):
     def claim(self) -> bool:
         found = insist_in_database(lambda: ledger.get(self.id))
         if found is not None:
-            self.what = registry.action(found.name)
-            self.params = self.what.parse(found.parameters(), text=False)
+            self.what, self.params = registry.of_job(found.fields())
         claimed = insist_in_database(lambda: ledger.claim(self.id, self.worker))
         if claimed is None:
             log.info("job %s: there is nothing to attempt", self.id)
-            self._release(over=False)
+            self._leave()
             return False
         self._row = claimed
+        self.what.begins(claimed)
         self.begin(claimed.fence)
         with suppress(StoreUnavailable):  # the next beat says it
             wiring.call(self._hold, 2.0)
@@ -57,7 +58,11 @@ class ActionAttempt(Attempt):
             self._row = claimed
             self._end("failed", error)
         else:
-            self._release(over=False)
+            self._leave()
+
+    def run(self) -> None:
+        super().run()
+        self.what.ended()
 
     def principal(self) -> Principal:
         return jobs.principal_of(self._row.fields())
@@ -81,6 +86,7 @@ class ActionAttempt(Attempt):
                     raise _NoLongerOurs
         except _NoLongerOurs:
             log.warning("job %s: attempt %d was no longer its own: nothing is kept", self.id, self.fence)
+            self._leave()
             return
         self._release(over=True)
         log.info("job %s: succeeded", self.id)
@@ -92,10 +98,10 @@ class ActionAttempt(Attempt):
         self._end("cancelled")
 
     def failed(self, error: MillpondError) -> None:
-        self._end("failed", error)
+        self._end("failed", error, self.what.remains())
 
     def to_be_tried_again(self, error: MillpondError, due: float) -> None:
-        self._again("failed", error, due)
+        self._again("failed", error, due, self.what.remains())
 
     async def beat(self, node: wiring.Node, report: bytes, signal: bytes) -> bool:
         answer = await node.records.beat(
@@ -124,18 +130,39 @@ class ActionAttempt(Attempt):
         self.may_finish()
         problem = problem_bytes(error) if error is not None else b""
         ours = insist_in_database(lambda: ledger.end(self._row, status, problem=problem, result=result), self._hold_on)
-        self._release(over=True)
+        if ours:
+            self._release(over=True)
+        else:
+            self._leave()
         log.info("job %s: %s", self.id, status if ours else "was no longer this attempt's")
 
-    def _again(self, outcome: ledger.Again, error: MillpondError | None = None, due: float = 0.0) -> None:
+    def _again(
+        self, outcome: ledger.Again, error: MillpondError | None = None, due: float = 0.0, result: bytes = b""
+    ) -> None:
         self.may_finish()
         problem = problem_bytes(error) if error is not None else b""
-        status = insist_in_database(lambda: ledger.again(self._row, outcome, due=due, problem=problem), self._hold_on)
-        self._release(over=status == "cancelled")
+        status = insist_in_database(
+            lambda: ledger.again(self._row, outcome, due=due, problem=problem, result=result), self._hold_on
+        )
+        if status:
+            self._release(over=status == "cancelled")
+        else:
+            self._leave()
         if status in ("queued", "retrying"):
             with suppress(StoreUnavailable):
                 wiring.call(lambda node: node.submitter.put_on_queue(self.ticket, due=due, in_front=due == 0), 5.0)
         log.info("job %s: %s", self.id, status or "was no longer this attempt's")
+
+    def _leave(self) -> None:
+        """The job is not this attempt's: its place, and its other attempt, are left as they are, unless it is over."""
+        row = insist_in_database(lambda: ledger.get(self.id))
+        if row is None or row.status in ledger.TERMINAL:
+            self._release(over=True)
+            return
+        with suppress(StoreUnavailable):
+            wiring.call(
+                lambda node: node.queues.let_go(self.id, worker=self.worker, pid=os.getpid(), fence=self.fence), 5.0
+            )
 
     def _release(self, *, over: bool) -> None:
         async def release(node: wiring.Node) -> None:

@@ -175,6 +175,18 @@ class Action(Declared):
     #: Its changes of the database and the end of its job are one transaction.
     atomic: bool = False
 
+    # What the attempts tell an action that was made for one job (`Registry.inner`).
+
+    def begins(self, row: Any) -> None:
+        """An attempt begins; `row` is its record."""
+
+    def remains(self) -> bytes:
+        """What an attempt that raised leaves in the record in place of a result, as JSON."""
+        return b""
+
+    def ended(self) -> None:
+        """The attempt is over, and what became of it is written down."""
+
 
 def _ask(name: str, option: str, function: Callable[[Any], Any], argument: Any) -> Any:
     try:
