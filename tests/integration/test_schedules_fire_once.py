@@ -22,6 +22,9 @@ from tests.support.child import ROOT, run
 from tests.support.service import until
 from tests.support.store import StoreServer
 
+#: Processes start and seconds pass, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(180)
+
 MIGRATE = """
 from django.core.management import call_command
 call_command("migrate", verbosity=0)
