@@ -267,9 +267,15 @@ class Queues:
 
     async def seen_after(self, job_id: str, lost: Lost) -> None:
         """A loss is one no longer; another one of the same job still is.  Raises StoreUnavailable."""
+        await self.let_go(job_id, worker=lost.worker, pid=lost.pid, fence=lost.fence)
+
+    async def let_go(self, job_id: str, *, worker: str, pid: int, fence: int) -> None:
+        """This attempt holds the job no longer; where the job waits or runs otherwise it stays so.
+
+        Raises StoreUnavailable.
+        """
         names = self.names
-        args: list[Arg] = [job_id, lost.worker, lost.fence, lost.pid]
-        await self.store.script("seen", [names.losses(), names.held(lost.worker)], args)
+        await self.store.script("let_go", [names.losses(), names.held(worker)], [job_id, worker, fence, pid])
 
     async def expired(self, workers: Sequence[str]) -> set[str]:
         """Those of `workers` that are dead; one nobody has heard of has a lease from now on.

@@ -324,7 +324,7 @@ class Records:
 
     async def page(self, before: str, most: int) -> tuple[list[dict[str, str]], str]:
         """Records of computations older than the job `before` ("": all), newest first; and the id up to which was
-        looked, "" when there are no older ones.  At most `most`, and fewer where some are gone.  Raises StoreUnavailable.
+        looked, "" when there are no older ones.  At most `most`, fewer where some are gone.  Raises StoreUnavailable.
         """
         names = self.names
         start = f"({before}" if before else "+"

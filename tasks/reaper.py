@@ -117,6 +117,7 @@ class Reaper:
         row = await in_database(ledger.get, job_id)
         if row is not None and row.status == "running" and not await self._is_attempt(row, lost):
             return
+        due = 0.0 if row is None else await in_database(ledger.seconds_until_due, row)
         ticket = _ticket(job_id, lost, "action")
         going_on = await self._node.queues.release(ticket, worker=lost.worker, over=row is None)
         if going_on:
@@ -126,7 +127,7 @@ class Reaper:
         if row.status == "running":
             await self._action_lost(row, lost.reason)
         else:
-            await self._node.submitter.put_on_queue(ticket, in_front=True)
+            await self._node.submitter.put_on_queue(ticket, due=due, in_front=due == 0)
 
     async def _is_attempt(self, row: Job, lost: Lost) -> bool:
         """Whether what was lost is the newest attempt, and not one before it that another reaper has seen after."""

@@ -1,5 +1,6 @@
--- A loss was seen after.  What has happened to the same job since is something else, and stays.
--- KEYS 1 what was lost  2 what the worker holds, whose it was
+-- An attempt holds its job no longer: a loss was seen after, or it is not its job any more.  What has happened to the same
+-- job since is something else, and stays.
+-- KEYS 1 what was lost  2 what the worker of the attempt holds
 -- ARGV 1 job id  2 worker  3 number of the attempt  4 process
 local function same(raw)
   local found = cjson.decode(raw)
