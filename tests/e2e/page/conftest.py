@@ -6,7 +6,7 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
 from tests.support.service import Service
 
@@ -19,6 +19,9 @@ _FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+#: Milliseconds for what has to come by itself: a page is in no hurry on a busy machine.
+expect.set_options(timeout=20_000)
 
 
 @pytest.fixture(scope="session")
