@@ -119,15 +119,18 @@ class Reaper:
             return
         due = 0.0 if row is None else await in_database(ledger.seconds_until_due, row)
         ticket = _ticket(job_id, lost, "action")
-        going_on = await self._node.queues.release(ticket, worker=lost.worker, over=row is None)
-        if going_on:
-            await self._node.submitter.ring(going_on)
+        await self._release(ticket, lost.worker, over=row is None)
         if row is None or row.status in ledger.TERMINAL:
             return
         if row.status == "running":
             await self._action_lost(row, lost.reason)
         else:
             await self._node.submitter.put_on_queue(ticket, due=due, in_front=due == 0)
+
+    async def _release(self, ticket: Ticket, worker: str = "", *, over: bool) -> None:
+        going_on = await self._node.queues.release(ticket, worker=worker, over=over)
+        if going_on:
+            await self._node.submitter.ring(going_on)
 
     async def _is_attempt(self, row: Job, lost: Lost) -> bool:
         """Whether what was lost is the newest attempt, and not one before it that another reaper has seen after."""
@@ -151,10 +154,12 @@ class Reaper:
         if status:
             log.warning("job %s: attempt %d was lost (%s): %s", job_id, row.fence, reason, status)
             await self._node.queues.tell(job_id)
+        if status not in ("", "queued"):
+            await self._release(ticket, row.worker, over=True)
 
     async def _look_at_actions(self) -> None:
         for row in await in_database(_expired):
-            await self._node.queues.release(ledger.ticket(row), over=True)
+            await self._release(ledger.ticket(row), over=True)
         rows = await in_database(ledger.running, most=_MOST)
         workers = sorted({row.worker for row in rows})
         dead = await self._node.queues.expired(workers)
