@@ -83,7 +83,7 @@ class Unpicklable(Exception):
         self.held = lambda: name
 
 
-Harm = Literal["exit", "kill", "memory", "hang", "unpicklable", "sys.exit"]
+Harm = Literal["exit", "kill", "memory", "hang", "grip", "unpicklable", "sys.exit"]
 
 
 def harm(how: Harm) -> None:
@@ -96,6 +96,8 @@ def harm(how: Harm) -> None:
         raise MemoryError
     elif how == "hang":
         hashlib.pbkdf2_hmac("sha256", b"a", b"b", 2_000_000_000)  # in C: no signal handler of Python runs meanwhile
+    elif how == "grip":
+        _ = 3 ** int("1000000000")  # in C, and no other thread of the process gets a turn
     elif how == "unpicklable":
         raise Unpicklable("a", 1)
     else:
