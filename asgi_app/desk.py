@@ -119,8 +119,9 @@ class Desk:
         statuses: Statuses = frozenset(),
         name: str = "",
         most: int = PAGE,
-    ) -> tuple[list[Fields], str | None]:
-        """Jobs the principal may see, newest first, from the job `before` on; and where the next page begins.
+    ) -> tuple[list[Fields], str | None, bool]:
+        """Jobs the principal may see, newest first, from the job `before` on; where the next page begins; and whether
+        only actions are among them, because the store cannot be asked for computations.
 
         A page may have fewer jobs than `most`, and a next one nevertheless.  Raises StoreUnavailable, Unavailable.
         """
@@ -128,17 +129,18 @@ class Desk:
         rows = await in_database(ledger.page, before, most + 1, owner=owner, statuses=statuses, name=name)
         try:
             stored, reached = await self._computations(principal, before, statuses, name, most + 1)
+            partial = False
         except StoreUnavailable as error:
             if not rows:
                 raise store_away() from error
-            stored, reached = [], ""
+            stored, reached, partial = [], "", True
         actions = [row.fields() for row in rows]
         found = sorted([*actions, *stored], key=lambda fields: fields["id"], reverse=True)
         if reached:  # there may be more computations between that one and the next that was found
             found = [fields for fields in found if fields["id"] >= reached]
         shown = found[:most]
         following = shown[-1]["id"] if len(found) > most else reached or None
-        return [await self._placed(fields) for fields in shown], following
+        return [await self._placed(fields) for fields in shown], following, partial
 
     async def _computations(
         self, principal: Principal, before: str, statuses: Statuses, name: str, most: int

@@ -13,6 +13,7 @@ _HEADERS = ("Cache-Control", "ETag", "Retry-After")
 _SEEN = ("Preference-Applied", "Vary")
 #: An empty one is none: forms send them.
 _NONE = {"allowEmptyValue": True}
+_PARTIAL: Schema = {"const": True, "description": "There: computations are missing, because the store is away."}
 _FILTERS = (
     parameter(
         "status",
@@ -51,7 +52,7 @@ OPERATIONS: tuple[Operation, ...] = (
         group="Jobs",
         doc="The jobs one may see, newest first.\n\nA page may be short, or empty, and have a next one nevertheless.",
         parameters=_FILTERS,
-        answers={200: answer("A page of them.", listing(JOB), headers=NO_STORE)},
+        answers={200: answer("A page of them.", listing(JOB, partial=_PARTIAL), headers=NO_STORE)},
         errors=(BadParameters,),
     ),
     Operation(

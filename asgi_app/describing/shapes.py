@@ -32,10 +32,10 @@ def nullable(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
-def listing(item: Schema) -> Schema:
-    """A page of a list."""
+def listing(item: Schema, **more: Schema) -> Schema:
+    """A page of a list; it may have `more` members."""
     cursor = {"type": ["string", "null"], "description": "What to give as `cursor` for the next page; null: no more."}
-    return record({"items": {"type": "array", "items": item}, "next": cursor})
+    return record({"items": {"type": "array", "items": item}, "next": cursor, **more}, maybe=tuple(more))
 
 
 TEXT: Schema = {"type": "string"}

@@ -44,17 +44,19 @@ async def detail(request: HttpRequest, principal: Principal, job_id: str) -> Htt
 async def listing(request: HttpRequest, principal: Principal) -> HttpResponse:
     """`GET /api/v1/jobs?status=&name=&cursor=&limit=`: jobs the principal may see, newest first.
 
-    `status` may name several states, with commas between them.
+    `status` may name several states, with commas between them.  `partial` says that computations are missing, because
+    the store is away.
     """
     asked = _asked(request)
-    found, following = await wiring.node().desk.page(
+    found, following, partial = await wiring.node().desk.page(
         principal,
         before=asked["cursor"],
         statuses=frozenset(filter(None, asked["status"].split(","))),
         name=asked["name"],
         most=int(asked["limit"]),
     )
-    return reply({"items": [jobs.public(fields) for fields in found], "next": following})
+    page = {"items": [jobs.public(fields) for fields in found], "next": following}
+    return reply({**page, "partial": True} if partial else page)
 
 
 @api("POST")

@@ -110,18 +110,22 @@ async def test_a_list_that_is_left_alone_does_not_grow(tmp_path: Path) -> None:
 
 
 async def test_a_job_that_has_left_the_listing_is_seen_to_end(tmp_path: Path) -> None:
-    """Of the live ones, one that has ended stays for ten seconds; one below the page that was read is not judged."""
+    """Of the live ones, one that has ended stays for ten seconds; one below the page that was read is not judged, and
+    none by a page that is not complete."""
     found = await run(
         """
         const book = new Book("live");
         book.top(page([job(3), job(2)], "0002"), 0, true);
         book.older(page([job(1)]), 0);
         const after = (now) => { book.top(page([job(2)], "0002"), now, true); return ids(book); };
-        say([after(1000), after(10_000), after(11_500)]);
+        const seen = [after(1000), after(10_000)];
+        book.top({ items: [job(2)], next: "0002", partial: true }, 20_000, true);
+        seen.push(ids(book), after(31_000), after(42_000));
+        say(seen);
         """,
         tmp_path,
     )
-    assert found == [[3, 2, 1], [3, 2, 1], [2, 1]]
+    assert found == [[3, 2, 1], [3, 2, 1], [3, 2, 1], [3, 2, 1], [2, 1]]
 
 
 async def test_words_for_what_a_job_does(tmp_path: Path) -> None:

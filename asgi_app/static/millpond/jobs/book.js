@@ -78,12 +78,13 @@ export class Book {
     return true;
   }
 
-  /** The first page, read again.  Its new jobs are shown at once when nobody would be disturbed (`calm`). */
-  top({ items, next }, now, calm) {
+  /** The first page, read again.  Its new jobs are shown at once when nobody would be disturbed (`calm`).  Of a `partial`
+   * one nobody knows which jobs are gone. */
+  top({ items, next, partial = false }, now, calm) {
     for (const job of items) this.tell(job, now);
     const listed = new Set(items.map(({ id }) => id));
     const oldest = next ? items.at(-1)?.id : "";
-    const left = oldest === undefined ? [] : this.#shown.filter((id) => id >= oldest && !listed.has(id));
+    const left = oldest === undefined || partial ? [] : this.#shown.filter((id) => id >= oldest && !listed.has(id));
     this.#left = new Map(left.map((id) => [id, this.#left.get(id) ?? now]));
     if (!this.#read) this.#next = next;
     this.#waiting = items.some(({ id }) => !this.#shown.includes(id)) ? { items, next } : null;

@@ -83,12 +83,12 @@ function missing(filter, further) {
 }
 
 /** A problem with the list as a whole, or null: what is wrong, and what happens.  Said once, however often it is met. */
-export function sayProblem(place, problem, signIn) {
+export function sayProblem(place, problem, signIn, title = "The list could not be read.") {
   place.hidden = !problem;
   const said = problem?.message ?? "";
   if (place.dataset.said === said) return;
   place.dataset.said = said;
   if (!problem) return;
   const after = problem.status === 401 ? el("a", { href: signIn }, "Sign in") : "Trying again every few seconds.";
-  place.replaceChildren(el("strong", {}, "The list could not be read."), ` ${said}. `, after);
+  place.replaceChildren(el("strong", {}, title), ` ${said}. `, after);
 }

@@ -17,6 +17,7 @@ import { MOST, Watching } from "./watching.js";
 const TICK = 1000;
 /** The service tells its time in whole seconds: a smaller difference of the clocks is none. */
 const UNSURE = 1500;
+const PARTIAL = { status: 503, message: "The store cannot be reached: only actions are listed" };
 
 const { websocket, username, staff } = document.body.dataset;
 const parts = partsOf(document);
@@ -44,7 +45,7 @@ async function read(signal) {
   const page = await readPage(question(), signal);
   if (asked !== book) return;
   if (page.clock) ahead = Math.abs(page.clock - Date.now()) > UNSURE ? page.clock - Date.now() : 0;
-  sayProblem(parts.problem, null);
+  sayProblem(parts.problem, page.partial ? PARTIAL : null, signIn, "Computations are missing.");
   filter.suggest(page.items.map(({ name }) => name));
   book.top(page, now(), isCalm());
   draw();

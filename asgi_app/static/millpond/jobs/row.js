@@ -9,9 +9,13 @@ import { Details } from "./details.js";
 import { icon, shapeIcon } from "./icons.js";
 import { isLive, isRetryable, leftOf, momentOf, parametersOf, placeOf, problemOf, progressOf, timesOf } from "./job.js";
 
+/** The second press of a double one is not meant for the button that has taken the place of the first. */
+const DOUBLE = 500;
+
 export class Row {
   #parts;
   #details = null;
+  #since = 0; //     when its buttons became what they are
   #doing = ""; //   the action under way: cancel, retry, discard
   #said = null; //  what came of the last one: {text, bad, link}
   #job;
@@ -42,6 +46,7 @@ export class Row {
     this.#job = job;
     const { root, icon: sign, state, name, parameters, problem, result } = this.#parts;
     if (root.dataset.status !== job.status) {
+      this.#since = performance.now();
       root.dataset.status = job.status;
       shapeIcon(sign, job.status);
       setText(state, job.status);
@@ -132,6 +137,7 @@ export class Row {
   #showButtons() {
     const { cancel, retry, discard } = this.#parts;
     const job = this.#job;
+    if (document.activeElement === cancel && !isLive(job)) this.focus();
     cancel.hidden = !(this.rights.run && isLive(job));
     retry.hidden = !(this.rights.run && isRetryable(job));
     discard.hidden = !(this.rights.run && !isLive(job) && (job.kind === "action" ? this.rights.discard !== false : this.rights.staff && this.rights.discard !== false));
@@ -148,7 +154,7 @@ export class Row {
   #button(what) {
     const button = el("button", { class: "button button--quiet job__button", type: "button" }, el("span"), el("span", { class: "visually-hidden" }));
     button.addEventListener("click", () => {
-      if (!this.#doing) this.act(what, this);
+      if (!this.#doing && performance.now() - this.#since > DOUBLE) this.act(what, this);
     });
     return button;
   }
