@@ -69,17 +69,20 @@ def web(host: str, port: int, listener: int | None) -> None:
 
 @cli.command()
 @click.option("--queues", default="", help="Comma-separated queues to work on; default: every declared one.")
-@click.option(
-    "--concurrency", type=click.IntRange(1, 1024), help="Processes or threads (MILLPOND_WORKER_CONCURRENCY)."
-)
+@click.option("--concurrency", type=click.IntRange(1, 1024), help="Processes or threads (MILLPOND_WORKER_CONCURRENCY).")
 @click.option("--pool", type=click.Choice(["prefork", "threads"]), help="What jobs run in (MILLPOND_WORKER_POOL).")
 def worker(queues: str, concurrency: int | None, pool: str | None) -> None:
     """Run computations and actions."""
     _begin("worker")
-    from tasks import app
+    from tasks import app, brokers
 
     _prepare_celery()
     chosen = [name.strip() for name in queues.split(",") if name.strip()] or app.queues()
+    try:
+        brokers.prepare(app.app, chosen)
+    except brokers.QueueDiffers as error:
+        log.error("the worker cannot start: %s", error)
+        sys.exit(os.EX_CONFIG)
     slots = str(concurrency or env().worker_concurrency)
     arguments = ["--queues", ",".join(chosen), "--concurrency", slots, "--pool", pool or env().worker_pool]
     # gossip and mingle are for workers that watch each other; ours watch the job records instead

@@ -9,6 +9,7 @@ import errno
 import functools
 import hashlib
 import hmac
+import importlib
 import math
 import os
 import secrets
@@ -23,6 +24,10 @@ import msgspec
 from asgi_app.environment import addresses
 from asgi_app.environment.setting import SETTINGS as SETTINGS
 from asgi_app.environment.setting_rules import unsafe, unusable
+
+#: Packages of ours with names a user's directory may have, too.  They are imported before it is on the path: what is
+#: installed editable is looked for after the whole path, so that being last on it is not enough.
+_OURS = ("cache_layer", "consumers", "tasks")
 
 
 class SettingsError(Exception):
@@ -134,6 +139,8 @@ class Env(msgspec.Struct, frozen=True, kw_only=True):
 @functools.cache
 def env() -> Env:
     """The settings of this process, read once.  Puts the current directory on the path, for `MILLPOND_APPS`."""
+    for package in _OURS:
+        importlib.import_module(package)
     if not {"", str(Path.cwd())} & set(sys.path):
         sys.path.append(str(Path.cwd()))
     settings = load_env()

@@ -6,14 +6,19 @@ no queue, no exchange and no list of it.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from amqp.exceptions import PreconditionFailed
 from celery.app.amqp import AMQP, Queues
 from kombu import Exchange, Queue
+from kombu.exceptions import OperationalError
+from kombu.transport.pyamqp import Transport
 
 from asgi_app.env import Env
 from cache_layer.keys import Names
+
+log = logging.getLogger(__name__)
 
 #: Redis transport: the levels a priority is mapped to, the most urgent first.
 PRIORITY_STEPS = (0, 3, 6, 9)
@@ -147,6 +152,27 @@ class Amqp(AMQP):
         if not settings.on_rabbitmq:
             return super().Queues(queues, *args, **options)
         return RabbitQueues(settings.namespace, default_exchange=self.default_exchange, create_missing=True)
+
+
+def prepare(app: Any, names: list[str]) -> None:
+    """Declare a worker's queues on RabbitMQ before it shows any sign of life.  Raises QueueDiffers.
+
+    A broker that is away is Celery's to wait for.
+    """
+    if not app.settings.on_rabbitmq:
+        return
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=2 * CONNECT)
+            for name in names:
+                app.amqp.queues[name](connection.default_channel).declare()
+    except connection_errors() as error:
+        log.warning("the queues are not declared yet, the broker is away: %s", error)
+
+
+def connection_errors() -> tuple[type[BaseException], ...]:
+    """What it may mean that RabbitMQ is away."""
+    return (OperationalError, *Transport.connection_errors)
 
 
 def plain_name(queue: Queue) -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-import psycopg
-import pymysql
 import pytest
 import redis
-from kombu import Connection, Queue
 
+from tests.e2e.acceptance.brokers import forget
 from tests.support.service import Service, until
 
 pytestmark = pytest.mark.services
@@ -21,27 +18,6 @@ pytestmark = pytest.mark.services
 REDIS = "redis://127.0.0.1:6379/13"
 OTHER_REDIS = "redis://127.0.0.1:6379/14"
 RABBITMQ = "amqp://guest:guest@127.0.0.1:5672//"
-
-
-@pytest.fixture
-def postgresql() -> Iterator[str]:
-    """A database of the test's own; its URL."""
-    name = f"millpond_{os.getpid()}"
-    with psycopg.connect("postgresql://127.0.0.1:5432/postgres", user="postgres", autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {name}")
-        yield f"postgresql://postgres@127.0.0.1:5432/{name}"
-        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture
-def mariadb() -> Iterator[str]:
-    """A database of the test's own; its URL."""
-    name = f"millpond_{os.getpid()}"
-    server = pymysql.connect(host="127.0.0.1", user="root", password="")
-    with server, server.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
-        yield f"mysql://root@127.0.0.1:3306/{name}"
-        cursor.execute(f"DROP DATABASE {name}")
 
 
 @pytest.fixture
@@ -98,8 +74,7 @@ def test_mariadb_and_rabbitmq(tmp_path: Path, mariadb: str, namespace: str) -> N
         with running(tmp_path, **settings) as service:
             works(service)
     finally:
-        with Connection(RABBITMQ) as broker:
-            Queue("default", channel=broker.default_channel).delete()
+        forget(namespace)
 
 
 def test_another_redis_as_broker(tmp_path: Path, namespace: str) -> None:

@@ -33,6 +33,9 @@ class Service:
         self.url = f"http://127.0.0.1:{self.port}"
         self.websocket = f"ws://127.0.0.1:{self.port}/connection/websocket"
         self._flags = flags
+        #: Where its commands are started, and how.
+        self.directory = ROOT
+        self.program = [sys.executable, "-m", "asgi_app"]
         self._settings = {"MILLPOND_APPS": "tests.support.app", **settings}
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.Queue[str] = queue.Queue()
@@ -47,10 +50,10 @@ class Service:
         """Returns at the ready line; raises with the log when it does not come."""
         self.home.mkdir(parents=True, exist_ok=True)
         log = (self.home / "up.log").open("w")
-        command = [sys.executable, "-m", "asgi_app", "up", "--port", str(self.port), *self._flags]
+        command = [*self.program, "up", "--port", str(self.port), *self._flags]
         self._process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=self.directory,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -112,8 +115,8 @@ class Service:
     def command(self, *arguments: str) -> str:
         """Run another `millpond` command of the same home; its stdout."""
         done = subprocess.run(
-            [sys.executable, "-m", "asgi_app", *arguments],
-            cwd=ROOT,
+            [*self.program, *arguments],
+            cwd=self.directory,
             env=self.environment,
             capture_output=True,
             text=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 from contextlib import suppress
@@ -89,6 +88,7 @@ class RabbitMQ(Broker):
 
     def __init__(self, home: Path) -> None:
         super().__init__(home)
+        required(RABBITMQ_PORT, "RabbitMQ")
         self._proxy = Proxy(RABBITMQ_PORT)
         self._proxy.__enter__()
         self.settings["MILLPOND_BROKER_URL"] = f"amqp://guest:guest@127.0.0.1:{self._proxy.port}//"
@@ -123,18 +123,18 @@ def forget(namespace: str, *queues: str) -> None:
                 connection.channel().exchange_delete(exchange)
 
 
-def listens(port: int) -> bool:
-    """Whether a service of this machine is there."""
-    try:
-        socket.create_connection(("127.0.0.1", port), 2).close()
-        return True
-    except OSError:
-        return False
+def classic_queue(name: str) -> None:
+    """A queue as somebody else declares it."""
+    with _rabbitmq() as connection:
+        connection.channel().queue_declare(name, durable=True, auto_delete=False)
 
 
 def required(port: int, name: str) -> None:
-    """A service that has to be there: where it is not, tests fail and are not skipped."""
-    assert listens(port), f"{name} is not there, on port {port} of loopback (pid {os.getpid()} looked)"
+    """A service of this machine has to be there: where it is not, tests fail and are not skipped."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 2).close()
+    except OSError as error:
+        raise AssertionError(f"{name} is not there, on port {port} of loopback: {error}") from None
 
 
 BROKERS: dict[str, type[Broker]] = {"store": Broker, "redis": OtherRedis, "rabbitmq": RabbitMQ}
