@@ -108,7 +108,7 @@ if find_spec("pymemcache"):
     }
 
 if find_spec("django.tasks"):  # Django 6
-    TASKS = {"default": {"BACKEND": "asgi_app.django_tasks.MillpondBackend"}}
+    TASKS: dict[str, dict[str, Any]] = {"default": {"BACKEND": "asgi_app.django_tasks.MillpondBackend"}}
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}

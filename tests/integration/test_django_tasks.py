@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -284,6 +285,21 @@ def test_every_bad_end_is_a_failure_with_a_reason(status: Any, ended_by: str) ->
         _ = result.return_value
 
 
+@pytest.mark.usefixtures("tables")
+def test_a_task_that_failed_can_be_run_again() -> None:
+    """As any action by the staff: another job of the same task, as it was enqueued."""
+    result = background.add.using(priority=90).enqueue(1, b=2)
+    row = ledger.get(result.id)
+    assert row is not None
+    assert ledger.end(row, "failed")
+    ended = ledger.get(result.id)
+    assert ended is not None
+    again = wiring.call(lambda node: node.desk.retry(ended.fields()))
+    found = default_task_backend.get_result(again)
+    assert (found.task, found.args, found.kwargs) == (result.task, [1], {"b": 2})
+    assert (again != result.id, str(Job.objects.get(pk=again).retry_of)) == (True, result.id)
+
+
 # --- what may be run
 
 
@@ -376,6 +392,14 @@ def ask(service: Service, code: str) -> Any:
     return json.loads(service.command("shell", "-v", "0", "-c", f"{PREAMBLE}\n{code}\nprint(json.dumps(found))"))
 
 
+PATHS = [f"tests.support.background.{name}" for name in ("add", "add_async", "who", "who_async", "add", "add_async")]
+
+
+def _all_in_log(service: Service, lines: list[str]) -> bool:
+    log = service.log()
+    return all(line in log for line in lines)
+
+
 def test_workers_run_tasks(service: Service) -> None:
     """Plain ones and coroutines, enqueued from plain code and from coroutines, with and without their context."""
     found = ask(
@@ -396,6 +420,9 @@ found = [ends(r) for r in plain + asyncio.run(from_a_coroutine())]
     ]
     assert all(each["in_order"] and each["attempts"] == len(each["workers"]) == 1 for each in found)
     assert all(each["workers"][0] and each["errors"] == [] for each in found)
+    for state in ("RUNNING", "SUCCESSFUL"):  # what Django's own receivers of the signals write
+        told = [f"Task id={each['id']} path={path} state={state}" for each, path in zip(found, PATHS, strict=True)]
+        until(partial(_all_in_log, service, told), f"the log says that they are {state}")
 
 
 def test_a_failure_says_where_it_was(service: Service) -> None:

@@ -14,7 +14,7 @@ from tests.support.app.resources import note
 
 
 @task
-def add(a: int, b: int = 1) -> int:
+def add(a: Any, b: Any = 1) -> Any:
     return a + b
 
 
