@@ -248,21 +248,22 @@ def test_the_store_dies_with_all_it_had(service: Service) -> None:
 def test_a_frozen_worker(service: Service) -> None:
     """Its jobs are given to another when its lease is over; what it does after the thaw changes nothing more."""
     workers_are_there(service)
-    frozen = [children(service)[0].parent(), *children(service)]
-    job = Asked(service, "crash.row", seconds=3)
+    parent = children(service)[0].parent()
+    assert parent is not None
+    frozen = [parent, *children(service)]
+    job = Asked(service, "crash.line", seconds=3)
     job.running()
     for process in frozen:
-        assert process is not None
         process.send_signal(signal.SIGSTOP)
     try:
         until(lambda: job.status() == "queued", "its attempt is given up", within=LONG)
     finally:
         for process in reversed(frozen):
-            assert process is not None
             process.send_signal(signal.SIGCONT)
     ended = job.ended()
-    assert (ended["status"], ended["attempt"]) == ("succeeded", 2)
-    assert rows(service, job) == 1
+    assert (ended["status"], ended["attempt"], outcomes(ended)) == ("succeeded", 2, ["died", "succeeded"])
+    workers_are_there(service)
+    assert job.now() == ended
 
 
 def test_nothing_is_left(service: Service) -> None:
