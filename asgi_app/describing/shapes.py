@@ -98,7 +98,7 @@ JOB = record(
         "finished_at": nullable(TIME),
         "queue": TEXT,
         "priority": {"type": "integer", "minimum": 0, "maximum": 9, "description": "9 is the most urgent."},
-        "position": nullable({**COUNT, "description": "How many are before it."}),
+        "position": nullable({"type": "integer", "minimum": 1, "description": "In its queue; the next one is 1."}),
         "eta": nullable({"type": "number", "minimum": 0, "description": "Seconds it may still take."}),
         "error": nullable(ref("schemas", "Problem")),
         "result_url": nullable({**LINK, "description": "Where the value of a computation that succeeded is."}),
