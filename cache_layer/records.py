@@ -165,6 +165,7 @@ class Records:
             names.abandonable(),
             0 if expires is None else max(1, round(expires * 1000)),
             names.all_jobs(),
+            names.job_channel(""),
             *_flat({**fields, **places}),
         ]
         what, job, epoch, offset, alive, ring, wait = await self.store.script("submit", keys, args)

@@ -7,7 +7,7 @@
 --      9 ms after which somebody looks after it  10 new keys a minute (0: any number)  11 bytes of new values a minute
 --      12 message  13 queue  14 priority  15 lane  16 jobs of a lane that may wait (0: any number)  17 "1": to be given
 --      up when nobody wants it any more  18 index of those  19 ms after which it has expired, if it has not begun (0: never)
---      20 index of all jobs by id  21.. fields of the new job, alternating with values
+--      20 index of all jobs by id  21 prefix of job channels  22.. fields of the new job, alternating with values
 -- Returns {what, job id, epoch, offset, workers alive, ring, wait}.  what: hit (read again), failed (read again), joined,
 --      created, full, crowded (the lane has too many waiting), quota.  ring 1: the caller must ring for this job; 2: it
 --      must see after it, because its worker went silent.  wait: ms after which it is worth asking again (full, crowded).
@@ -57,6 +57,8 @@ if holder then
     if was[1] == 'queued' and queue == ARGV[13] and tonumber(ARGV[14]) > priority and drop(holder) then
       put(holder, queue, kind, tonumber(ARGV[14]), lane)
       redis.call('HSET', ARGV[8] .. holder, 'priority', ARGV[14])
+      redis.call('HINCRBY', ARGV[8] .. holder, 'version', 1)
+      redis.call('PUBLISH', ARGV[21] .. holder, 'C')
     end
     return join(holder)
   elseif was[1] == 'running' then
@@ -87,7 +89,7 @@ end
 -- No TTL: a job that was accepted is not evicted for a value's sake.  Whatever ends it gives its record one.
 redis.call('HSET', KEYS[5], 'status', 'queued', 'version', 1, 'fence', 0, 'failures', 0, 'crashes', 0, 'reruns', 0,
   'created_at', text(now), 'new', counted and KEYS[7] or '', 'queue', ARGV[13], 'priority', ARGV[14], 'lane', ARGV[15],
-  'expires_at', ARGV[19] ~= '0' and text(now + tonumber(ARGV[19])) or '', unpack(ARGV, 21))
+  'expires_at', ARGV[19] ~= '0' and text(now + tonumber(ARGV[19])) or '', unpack(ARGV, 22))
 wanted(ARGV[3])
 redis.call('SET', KEYS[4], ARGV[3])
 redis.call('ZADD', KEYS[8], text(now + tonumber(ARGV[9])), ARGV[3])
