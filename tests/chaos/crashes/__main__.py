@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -30,8 +31,9 @@ from tests.chaos.crashes.load import OPEN, Pool, Users
 from tests.support.service import Service
 
 SUMMARY = "Workers die at chosen steps of the lives of jobs; then the books are checked."
-#: Workers of `millpond up` and beside it, processes of each, and how many jobs of one user may run at once.
-WORKERS, CONCURRENCY, RUNNING = 3, 2, 3
+#: Workers of `millpond up` and beside it, processes of each, and how many jobs of one user may run at once: those of a
+#: dead worker count until its lease is over, so it is more than one worker has in its hands.
+WORKERS, CONCURRENCY, RUNNING = 3, 2, 5
 #: How often a victim is drawn: half are processes of a worker.
 _VICTIMS: dict[Victim, int] = {"child": 2, "worker": 1, "group": 1}
 #: Orders that wait for somebody to come to their step, at most; and workers that must live for another of them to die.
@@ -84,6 +86,7 @@ def run(home: Path, books: Books, dice: random.Random, options: argparse.Namespa
         if len(kills) != options.kills:
             books.blame(f"{len(kills)} died, and {options.kills} were to")
         recoveries = books.audit(ledger, kills, effects(service))
+        (home / "jobs").write_text("".join(f"{json.dumps(asdict(job))}\n" for job in books.jobs.values()))
         bound(books, recoveries)
         return recoveries
     finally:

@@ -19,8 +19,9 @@ TERMINAL = frozenset({"succeeded", "failed", "cancelled", "dead", "expired"})
 BOUNDS: Mapping[str, float] = {"child": 2.0, "worker": 20.0, "group": 20.0, "message": 10.0, "again": 24.0}
 #: Crashes after which a job is dead.
 _DEADLY = 3
-#: Seconds by which the times of two processes, and times cut to milliseconds, may be out of order.
-_TICK = 0.02
+#: Seconds by which times cut to milliseconds may be out of order; and those a process may live on after its death was
+#: written down, on a busy machine.
+_TICK, _LIVES_ON = 0.02, 0.5
 
 
 @dataclass(slots=True, kw_only=True)
@@ -183,7 +184,7 @@ class Course:
     def explains_repetition(self, before: Run, after: Run) -> bool:
         """Whether what ran was killed after its function had begun, and before the function began again."""
         kills = self._by_worker[before.worker]
-        return any(before.hit_by(kill) and before.began - _TICK <= kill["at"] <= after.began for kill in kills)
+        return any(before.hit_by(kill) and before.began - _LIVES_ON <= kill["at"] <= after.began for kill in kills)
 
     def recoveries(self) -> Recoveries:
         """For each kill, and each job known to be concerned, the seconds until it ran again or was over."""
@@ -199,11 +200,16 @@ class Course:
             events = [run.began for run in self.runs[job.name] if run.began > kill["at"]]
             events += [job.finished] if job.finished is not None else []
             until = min((event for event in events if event > kill["at"] - _TICK), default=None)
+            later += [other["at"] for other in self._by_worker[kill["worker"]] if self._takes_over(kill, other)]
             if until is None or any(other < until for other in later):
                 unfinished[what] += 1
                 continue
             times[f"{what}: {kill['step']}"].append(max(0.0, until - kill["at"]))
         return Recoveries(times=times, unfinished=unfinished)
+
+    def _takes_over(self, kill: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        """Whether the parent that was to notice a death has died, too."""
+        return bool(kill["victim"] == "child" and other["victim"] != "child" and other["at"] > kill["at"])
 
     def _concerned(self, kill: Mapping[str, Any]) -> list[Job]:
         """Jobs that were alive and in the hands of what was killed, as far as lines tell."""

@@ -38,7 +38,7 @@ def work(name: str, seconds: float) -> None:
     time.sleep(seconds / 2)
 
 
-@resource("crash.value", fresh=600, retries=0, time_limit=30)
+@resource("crash.value", fresh=86400, retries=0, time_limit=30)
 def value(name: Name, seconds: Seconds = 0.1) -> dict[str, Any]:
     """A computation."""
     note("began", name)
@@ -47,7 +47,7 @@ def value(name: Name, seconds: Seconds = 0.1) -> dict[str, Any]:
     return {"name": name}
 
 
-@resource("crash.coroutine", fresh=600, retries=0, time_limit=30)
+@resource("crash.coroutine", fresh=86400, retries=0, time_limit=30)
 async def coroutine(name: Name, seconds: Seconds = 0.1) -> dict[str, Any]:
     """A computation on the event loop of its process."""
     note("began", name)
