@@ -7,5 +7,10 @@ local lost = raw and cjson.decode(raw)
 if not lost or lost.pid ~= tonumber(ARGV[2]) then return 0 end
 if ARGV[5] ~= '' and lost.fence ~= tonumber(ARGV[5]) then return 0 end
 lost.worker, lost.reason = ARGV[3], ARGV[4]
-redis.call('HSETNX', KEYS[2], ARGV[1], cjson.encode(lost))
+-- A loss of the same job that a reaper has just seen after is older than what is held.
+local known = redis.call('HGET', KEYS[2], ARGV[1])
+local before = known and cjson.decode(known)
+if not before or before.worker ~= lost.worker or before.pid ~= lost.pid then
+  redis.call('HSET', KEYS[2], ARGV[1], cjson.encode(lost))
+end
 return 1

@@ -40,7 +40,12 @@ for _, worker in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'L
   for i = 1, #held, 2 do
     local lost = cjson.decode(held[i + 1])
     lost.reason, lost.worker = 'died', worker
-    redis.call('HSETNX', KEYS[2], held[i], cjson.encode(lost))
+    -- A loss that another reaper has just seen after is older than what is held.
+    local known = redis.call('HGET', KEYS[2], held[i])
+    local before = known and cjson.decode(known)
+    if not before or before.worker ~= worker or before.pid ~= lost.pid then
+      redis.call('HSET', KEYS[2], held[i], cjson.encode(lost))
+    end
     tally('lost')
   end
   redis.call('DEL', ARGV[2] .. worker)
@@ -50,20 +55,25 @@ end
 for _, queue in ipairs(cjson.decode(ARGV[6])) do
   local waiting = length(queue[1])
   if waiting > 0 then
-    local seen = redis.call('HMGET', Q .. 's:' .. queue[1], 'heard', 'rung', 'patience')
+    local seen = redis.call('HMGET', Q .. 's:' .. queue[1], 'heard', 'rung', 'patience', 'short')
     local patience = tonumber(seen[3] or ARGV[4])
     local quiet = math.max(tonumber(seen[1] or 0), tonumber(seen[2] or 0))
     local outstanding = 0
     for i = 1, #queue[2] do outstanding = outstanding + redis.call('LLEN', queue[2][i]) end
     local heard = tonumber(seen[1] or 0) > tonumber(seen[2] or 0)
     if #queue[2] > 0 or heard then patience = tonumber(ARGV[4]) end
+    -- Where they can be counted, one is missing also on a busy queue: whoever is least urgent there would wait for ever.
+    local short = #queue[2] > 0 and waiting > outstanding and tonumber(seen[4] or now)
+    if not short then redis.call('HDEL', Q .. 's:' .. queue[1], 'short')
+    else redis.call('HSETNX', Q .. 's:' .. queue[1], 'short', now) end
     if quiet == 0 then
       redis.call('HSET', Q .. 's:' .. queue[1], 'rung', now)
-    elseif now - quiet > patience and waiting > outstanding then
+    elseif waiting > outstanding and (now - quiet > patience or short and now - short > patience) then
       ring(queue[1], math.min(100, waiting - outstanding))
       tally('rung again')
       -- Where messages cannot be counted they may just be waiting, because all workers are busy: ever more seldom.
       redis.call('HSET', Q .. 's:' .. queue[1], 'rung', now, 'patience', math.min(300000, 2 * patience))
+      redis.call('HDEL', Q .. 's:' .. queue[1], 'short')
     end
     redis.call('PEXPIRE', Q .. 's:' .. queue[1], STATS_TTL)
   end

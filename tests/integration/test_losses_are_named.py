@@ -1,0 +1,99 @@
+"""What was lost is named, and only that: messages of a busy queue, jobs of dead processes, losses that come late."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from cache_layer.queues import Limits, Lost
+from cache_layer.records import held
+from cache_layer.redis import Store
+from tests.support.jobs import Jobs
+
+WITHIN = 20.0
+
+
+@pytest.fixture
+async def jobs(store: Store) -> AsyncIterator[Jobs]:
+    made = Jobs(store, Limits(queue=1000))
+    yield made
+    await made.clean()
+
+
+async def report(jobs: Jobs, job_id: str, pid: int, worker: str = "w", fence: str = "") -> int:
+    """As a worker's parent does whose process is gone."""
+    keys = [jobs.names.held(worker), jobs.names.losses()]
+    answer: int = await jobs.store.script("lost", keys, [job_id, pid, worker, "died", fence])
+    return answer
+
+
+async def named(jobs: Jobs) -> dict[str, Lost]:
+    """What a reaper is told."""
+    return (await jobs.round()).lost
+
+
+async def test_a_message_that_was_lost_on_a_busy_queue(jobs: Jobs) -> None:
+    """While others come and are taken all the time, the queue is rung for once more: nobody waits for ever."""
+    await jobs.enqueue(jobs.action("patient", priority=0))
+    await jobs.store.command("DEL", jobs.messages())
+    deadline = asyncio.get_running_loop().time() + WITHIN
+    rings: dict[str, int] = {}
+    for number in range(10_000):
+        await jobs.enqueue(jobs.action(f"busy{number}"))
+        rings = (await jobs.round()).rings
+        if rings:
+            break
+        assert asyncio.get_running_loop().time() < deadline, "nobody was rung for"
+        await jobs.store.command("RPOP", jobs.messages())
+        taken = await jobs.take()
+        assert taken is not None
+        assert taken.job_id == f"busy{number}"
+        await asyncio.sleep(0.05)
+    assert rings == {"default": 1}
+
+
+async def test_the_next_attempt_is_not_taken_for_lost(jobs: Jobs) -> None:
+    """Of a process that is gone only what it held itself is lost, not what the worker's next process holds."""
+    ticket = jobs.action("a")
+    await jobs.enqueue(ticket)
+    await jobs.take(pid=1)
+    await jobs.queues.hold("w", "a", held(ticket, pid=2, fence=2))
+    assert await report(jobs, "a", 1) == 0
+    assert await report(jobs, "a", 2, fence="1") == 0
+    assert await named(jobs) == {}
+    assert await report(jobs, "a", 2, fence="2") == 1
+    assert (await named(jobs))["a"].fence == 2
+
+
+async def test_a_second_loss_before_the_first_is_forgotten(jobs: Jobs) -> None:
+    """The job ran again and was lost again while a reaper was still at the first loss: the second one stays."""
+    ticket = jobs.action("a")
+    await jobs.enqueue(ticket)
+    await jobs.take(worker="first", pid=1)
+    await report(jobs, "a", 1, worker="first")
+    first = (await named(jobs))["a"]
+    await jobs.queues.release(ticket, worker="first", over=False)
+    await jobs.enqueue(ticket)
+    await jobs.take(worker="second", pid=2)
+    await report(jobs, "a", 2, worker="second")
+    await jobs.queues.seen_after("a", first)
+    second = (await named(jobs))["a"]
+    assert (second.worker, second.pid) == ("second", 2)
+
+
+async def test_a_dead_worker_s_job_whose_earlier_loss_is_not_forgotten(jobs: Jobs) -> None:
+    """The same when the second worker dies as a whole, and its lease runs out."""
+    ticket = jobs.action("a")
+    await jobs.enqueue(ticket)
+    await jobs.take(worker="first", pid=1)
+    await report(jobs, "a", 1, worker="first")
+    first = (await named(jobs))["a"]
+    await jobs.queues.release(ticket, worker="first", over=False)
+    await jobs.enqueue(ticket)
+    await jobs.take(worker="second", pid=2)
+    await jobs.falls_silent("second")
+    await named(jobs)
+    await jobs.queues.seen_after("a", first)
+    assert (await named(jobs))["a"].worker == "second"
