@@ -253,18 +253,28 @@ async def test_the_address_says_which_jobs(service: Service, walker: User, page:
 
 
 async def test_a_silent_store_is_said_and_waited_for(own_service: Service, browser: Browser) -> None:
-    """The list says that it cannot be read and tries again; when the store answers it is there."""
-    page = await browser.new_page(locale="en-US")
+    """Who has actions sees them, and is told that computations are missing; else the list says that it cannot be read.
+    It tries again, and when the store answers all is there."""
+    name = named()
+    person(own_service, "keeper").run("test.once", {"name": name, "seconds": 0})
+    keeper, page = await browser.new_page(locale="en-US"), await browser.new_page(locale="en-US")
+    await sign_in(keeper, own_service, "keeper")
+    await expect(row_of(keeper, name)).to_have_attribute("data-status", "succeeded")
     (store,) = processes(own_service, "valkey-server") or processes(own_service, "redis-server")
     own_service.get(f"/api/v1/resources/test.echo?text={named()}", Prefer="wait=20")
     store.send_signal(signal.SIGSTOP)
     try:
         await page.goto(f"{own_service.url}/jobs")
-        await expect(page.get_by_role("alert")).to_contain_text("The list could not be read", timeout=20_000)
+        await expect(page.get_by_role("alert")).to_contain_text("The list could not be read")
+        await keeper.reload()
+        await expect(keeper.get_by_role("alert")).to_contain_text("Computations are missing")
+        await expect(keeper.locator(".job")).to_have_count(1)
     finally:
         store.send_signal(signal.SIGCONT)
     await expect(page.locator(".job")).to_have_count(1, timeout=40_000)
     await expect(page.get_by_role("alert")).to_be_hidden()
+    await expect(keeper.locator(".job")).to_have_count(2, timeout=40_000)
+    await expect(keeper.get_by_role("alert")).to_be_hidden()
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])

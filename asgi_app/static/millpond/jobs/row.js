@@ -15,7 +15,7 @@ const DOUBLE = 500;
 export class Row {
   #parts;
   #details = null;
-  #since = 0; //     when its buttons became what they are
+  #fresh = new Set(); // buttons that have just come
   #doing = ""; //   the action under way: cancel, retry, discard
   #said = null; //  what came of the last one: {text, bad, link}
   #job;
@@ -46,7 +46,6 @@ export class Row {
     this.#job = job;
     const { root, icon: sign, state, name, parameters, problem, result } = this.#parts;
     if (root.dataset.status !== job.status) {
-      this.#since = performance.now();
       root.dataset.status = job.status;
       shapeIcon(sign, job.status);
       setText(state, job.status);
@@ -138,23 +137,34 @@ export class Row {
     const { cancel, retry, discard } = this.#parts;
     const job = this.#job;
     if (document.activeElement === cancel && !isLive(job)) this.focus();
+    const tookItsPlace = retry.hidden && !cancel.hidden;
     cancel.hidden = !(this.rights.run && isLive(job));
     retry.hidden = !(this.rights.run && isRetryable(job));
+    if (tookItsPlace && !retry.hidden) this.#rest(retry);
     discard.hidden = !(this.rights.run && !isLive(job) && (job.kind === "action" ? this.rights.discard !== false : this.rights.staff && this.rights.discard !== false));
     const label = (button, what, words, doing) => {
       const under = this.#doing === what;
-      setText(button.firstChild, under ? doing : words);
-      button.setAttribute("aria-disabled", String(this.#doing !== ""));
+      setText(button, under ? doing : words);
+      button.setAttribute("aria-disabled", String(this.#doing !== "" || this.#fresh.has(button)));
     };
     label(cancel, "cancel", "Cancel", "Cancelling…");
     label(retry, "retry", "Retry", "Retrying…");
     label(discard, "discard", "Discard", "Discarding…");
   }
 
+  /** A button that has come where another was takes no press for a moment. */
+  #rest(button) {
+    this.#fresh.add(button);
+    setTimeout(() => {
+      this.#fresh.delete(button);
+      this.#showButtons();
+    }, DOUBLE);
+  }
+
   #button(what) {
-    const button = el("button", { class: "button button--quiet job__button", type: "button" }, el("span"), el("span", { class: "visually-hidden" }));
+    const button = el("button", { class: "button button--quiet job__button", type: "button" });
     button.addEventListener("click", () => {
-      if (!this.#doing && performance.now() - this.#since > DOUBLE) this.act(what, this);
+      if (button.getAttribute("aria-disabled") !== "true") this.act(what, this);
     });
     return button;
   }
