@@ -34,7 +34,7 @@ async def ask(jobs: Jobs, lane: str, *names: str, priority: int = 5, queue: str 
 
 async def taken(jobs: Jobs, most: int = 100, queue: str = "default", worker: str = "w") -> list[str]:
     """What workers get one after the other."""
-    found = []
+    found: list[str] = []
     while len(found) < most and (ticket := await jobs.take(queue, worker=worker)) is not None:
         found.append(ticket.job_id)
     return found
@@ -355,7 +355,7 @@ CAPPED = st.lists(
 
 
 def test_limits_lose_nothing(store_server: StoreServer) -> None:
-    """Jobs that come, run, end and are lost, in any order: never more of a user run than may, and each runs in the end."""
+    """Jobs come, run, end and are lost, in any order: no more of a user run than may, and each runs in the end."""
     with asyncio.Runner() as runner:
 
         async def play(steps: list[tuple[str, str]]) -> None:
