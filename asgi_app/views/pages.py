@@ -34,7 +34,9 @@ async def dashboards(request: HttpRequest) -> HttpResponse:
 async def jobs(request: HttpRequest) -> HttpResponse:
     """`/jobs`: what runs and what has run, as far as whoever looks may see it."""
     user = await request.auser()
-    response = render(request, "jobs.html", {"username": user.get_username(), "staff": getattr(user, "is_staff", False)})
+    response = render(
+        request, "jobs.html", {"username": user.get_username(), "staff": getattr(user, "is_staff", False)}
+    )
     response["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     response["Cache-Control"] = "private, no-cache"
     return response

@@ -154,7 +154,7 @@ async def test_the_keyboard_alone_unfolds_and_cancels(service: Service, walker: 
     await expect(row.get_by_role("button", name="Cancel")).to_be_focused()
     await page.keyboard.press("Enter")
     await expect(row).to_have_attribute("data-status", "cancelled")
-    await expect(row).to_be_visible()
+    await expect(row.locator(".job__name")).to_be_focused()
 
 
 async def test_a_lost_connection_is_said_and_nothing_is_missed(service: Service, walker: User, page: Page) -> None:
