@@ -163,11 +163,9 @@ class Attempt(ABC):
             wiring.call(lambda node: node.queues.lose(self.worker, self.id, self.holding()), 5.0)
 
     def _call(self) -> Any:
-        if self.what.is_async:
-            return self._call_async()
-        _close_old_connections()
+        _close_old_connections()  # a function that needs none keeps none from others
         try:
-            return self.call_here()
+            return self._call_async() if self.what.is_async else self.call_here()
         finally:
             _close_old_connections()
 

@@ -136,13 +136,18 @@ def _broker(settings: Env) -> Finding:
     from kombu import Connection
 
     try:
-        with Connection(
-            settings.broker, connect_timeout=PATIENCE, transport_options={"socket_timeout": PATIENCE}
-        ) as connection:
+        patience = "read_timeout" if settings.on_rabbitmq else "socket_timeout"
+        options = {patience: PATIENCE, **settings.broker_options}
+        with Connection(settings.broker, connect_timeout=PATIENCE, transport_options=options) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=int(PATIENCE))
-            return Finding("broker", True, f"{connection.transport.driver_type} answers")
+            return Finding("broker", True, f"{connection.transport.driver_type} answers{_not_checked(settings)}")
     except Exception as error:  # each transport has errors of its own, and all mean the same here
         return Finding("broker", False, f"no answer ({type(error).__name__}) at MILLPOND_BROKER_URL")
+
+
+def _not_checked(settings: Env) -> str:
+    loose = settings.broker.startswith("rediss:") and "ssl_cert_reqs=none" in settings.broker.lower()
+    return ", its certificate is not checked (ssl_cert_reqs=none)" if loose else ""
 
 
 def _django(settings: Env) -> Iterator[Finding]:

@@ -42,7 +42,7 @@ class RedisServer:
 
     def client(self) -> redis.Redis:
         """A connection of the test's own, to be closed by it."""
-        return redis.Redis(port=self.port, socket_timeout=5, **self._client)
+        return redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=5, **self._client)
 
     def __enter__(self) -> RedisServer:
         self.start()
@@ -124,13 +124,13 @@ class WatchedPair:
 
     def promoted(self) -> bool:
         """Whether the sentinel names the other as master."""
-        with redis.Redis(port=self.sentinel_port) as sentinel:
+        with redis.Redis(host="127.0.0.1", port=self.sentinel_port) as sentinel:
             found = sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster")
         return bool(int(found[1]) == self.other.port)
 
     def _knows(self, what: str) -> bool:
         try:
-            with redis.Redis(port=self.sentinel_port) as sentinel:
+            with redis.Redis(host="127.0.0.1", port=self.sentinel_port) as sentinel:
                 return bool(sentinel.execute_command("SENTINEL", what.upper(), "mymaster"))
         except redis.RedisError:
             time.sleep(0.05)

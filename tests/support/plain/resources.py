@@ -116,11 +116,11 @@ _waiting: dict[str, asyncio.Event] = {}
 
 
 @action("plain.meets", retries=0, time_limit=20)
-async def meets(name: Name) -> dict[str, Any]:
-    """Ends when a second one of the same name runs in the same process, on the same loop."""
+async def meets(name: Name, parties: Annotated[int, Meta(ge=2, le=99)] = 2) -> dict[str, Any]:
+    """Ends when so many of the same name run in the same process, on the same loop."""
     note(f"meets {name} {os.getpid()}")
     found = _waiting.setdefault(name, asyncio.Event())
-    if noted(f"meets {name} {os.getpid()}") > 1:
+    if noted(f"meets {name} {os.getpid()}") >= parties:
         found.set()
     await found.wait()
     note(f"met {name} {threading.get_ident()}")
