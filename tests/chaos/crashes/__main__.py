@@ -20,10 +20,12 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import psutil
 
+from tests.chaos.crashes import stores
 from tests.chaos.crashes.books import BOUNDS, Books, Recoveries
 from tests.chaos.crashes.injection import PAIRS, STEPS, Orders, Step, Victim, read_lines
 from tests.chaos.crashes.leftovers import Leftovers
@@ -51,6 +53,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2000, help="jobs (2000)")
     parser.add_argument("--kills", type=int, default=200, help=f"deaths, of which {len(PAIRS)} happen alone (200)")
     parser.add_argument("--database", default="", help="MILLPOND_DATABASE_URL; by default SQLite")
+    parser.add_argument("--no-stores", action="store_true", help="leave out the deaths of the store at the end")
     parser.add_argument("--keep", action="store_true", help="keep the logs of a good run, too")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is stopped then, too
@@ -60,6 +63,10 @@ def main() -> int:
     try:
         recoveries = run(home, books, random.Random(seed), options)
         report(books, recoveries)
+        if not options.no_stores:
+            dice = random.Random(f"{seed} stores")
+            for what in asyncio.run(stores.run(home, dice, partial(start, database=options.database), print)):
+                books.blame(what)
     except BaseException as error:
         books.blame(f"the run ended with {error!r}")
         raise
@@ -70,15 +77,7 @@ def main() -> int:
 
 def run(home: Path, books: Books, dice: random.Random, options: argparse.Namespace) -> Recoveries:
     """Start the service, let workers die, stop it; how long jobs waited."""
-    settings = {
-        "MILLPOND_APPS": "tests.chaos.crashes.declared",
-        "MILLPOND_WORKER_CONCURRENCY": str(CONCURRENCY),
-        "MILLPOND_MAX_RUNNING_PER_PRINCIPAL": str(RUNNING),
-        "MILLPOND_KEY_RATE": "1000000",
-    }
-    if options.database:
-        settings["MILLPOND_DATABASE_URL"] = options.database
-    service = Service(home, "--no-demo", **settings).start()
+    service = start(home, options.database)
     try:
         tokens = [token(service, name) for name in ("ash", "birch")]
         asyncio.run(Course(service, books, tokens, dice).run(options.jobs, options.kills))
@@ -93,6 +92,20 @@ def run(home: Path, books: Books, dice: random.Random, options: argparse.Namespa
         code = service.stop()
         if code != 0:
             books.blame(f"the service ended with exit code {code}")
+
+
+def start(home: Path, database: str, **more: str) -> Service:
+    """A service with the declarations of this package."""
+    settings = {
+        "MILLPOND_APPS": "tests.chaos.crashes.declared",
+        "MILLPOND_WORKER_CONCURRENCY": str(CONCURRENCY),
+        "MILLPOND_MAX_RUNNING_PER_PRINCIPAL": str(RUNNING),
+        "MILLPOND_KEY_RATE": "1000000",
+        **more,
+    }
+    if database:
+        settings["MILLPOND_DATABASE_URL"] = database
+    return Service(home, "--no-demo", **settings).start()
 
 
 class Course:

@@ -88,15 +88,18 @@ class Users:
         self._looking: asyncio.Task[None] | None = None
         self._number = 0
 
-    async def start(self) -> None:
+    async def start(self, *, looking: bool = True) -> None:
+        """Come; `looking`: at all open jobs, all the time."""
         await self._watcher.client.connect()
-        self._looking = asyncio.create_task(self._keep_looking())
+        if looking:
+            self._looking = asyncio.create_task(self._keep_looking())
 
     async def stop(self) -> None:
         """Leave.  Raises what the one who looks at jobs died of."""
+        ended: list[BaseException | None] = []
         if self._looking is not None:
             self._looking.cancel()
-            ended = await asyncio.gather(self._looking, return_exceptions=True)
+            ended = [*await asyncio.gather(self._looking, return_exceptions=True)]
         await self._watcher.leave()
         await self._client.aclose()
         for error in ended:
