@@ -34,8 +34,9 @@ format: $(VENV)/.dev ## put the code into the one format, and repair what ruff c
 bench: $(VENV)/.dev ## figures side by side with what one would use instead
 	$(BIN)/python -m tests.benchmarks
 
-chaos: $(VENV)/.dev ## a bounded run under faults, then the books are checked
+chaos: $(VENV)/.dev ## bounded runs under faults and deaths, then the books are checked
 	$(BIN)/python -m tests.chaos
+	$(BIN)/python -m tests.chaos.crashes
 
 ci: check ## what .ci/run calls: check, then every test, those that need services and a browser too
 	CI=1 $(BIN)/python -m pytest -m '' --ignore tests/unit
