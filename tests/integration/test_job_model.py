@@ -567,8 +567,8 @@ class JobMachine(RuleBasedStateMachine):
     @rule()
     def a_round(self) -> None:
         lost = self._losses()
+        self.run(self.jobs.follows_a_round())
         now = int(self.command("TIME")[0]) * 1000
-        self.command("SET", self.names.queues("round"), now, "PX", 60_000)
         for job_id in self.command("ZRANGE", self.names.queues("due"), "-inf", now, "BYSCORE"):
             self.known[job_id.decode()].place = "queue"
         self.run(self._round(lost))

@@ -122,8 +122,9 @@ class Jobs:
         return await self.records.end(job_id, fence, how, worker=worker, problem=problem, due=due)
 
     async def shows_life(self, worker: str = "w") -> None:
-        """The worker has its lease."""
+        """The worker has its lease, for as long as a slow machine needs for a test."""
         await self.queues.watch(worker, worker, ["worker", "worker:default"], life=7.0)
+        await self.store.command("ZADD", self.names.lives(), await self._in_an_hour(), worker)
 
     async def falls_silent(self, worker: str = "w") -> None:
         """Its lease has run out."""
@@ -133,9 +134,15 @@ class Jobs:
 
     async def round(self, *queues: str) -> Round:
         """A round that follows another one: it knows no silence of the store itself."""
-        now = int((await self.store.command("TIME"))[0]) * 1000
-        await self.store.command("SET", self.names.queues("round"), now, "PX", 60_000)
+        await self.follows_a_round()
         return await self.queues.round([(queue, [self.messages(queue)]) for queue in queues or ("default",)])
+
+    async def follows_a_round(self) -> None:
+        """However slow the machine, the last round was just now."""
+        await self.store.command("SET", self.names.queues("round"), await self._in_an_hour(), "PX", 60_000)
+
+    async def _in_an_hour(self) -> int:
+        return (int((await self.store.command("TIME"))[0]) + 3600) * 1000
 
     async def look_after(self, *job_ids: str) -> tuple[list[str], list[str]]:
         """Examine these now, whenever they were looked after last."""
