@@ -32,7 +32,7 @@ from asgi_app.declaring.signature import Principal, Progress, Signature
 from asgi_app.errors import MillpondError, Misdeclared, from_problem
 from asgi_app.models import Job
 from asgi_app.rows import in_database
-from cache_layer.records import HISTORY
+from cache_layer.cache import HISTORY
 
 PREFIX = "django"
 #: What TASKS says in OPTIONS otherwise.  A task of Django's expects no other attempt because it has raised.

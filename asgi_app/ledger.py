@@ -24,8 +24,9 @@ from asgi_app import webhooks
 from asgi_app.errors import IdempotencyMismatch
 from asgi_app.jobs import SERVICE
 from asgi_app.models import Job
+from cache_layer.cache import HISTORY
 from cache_layer.queues import Ticket
-from cache_layer.records import DEAD, HISTORY, MAX_CRASHES
+from cache_layer.records import DEAD, MAX_CRASHES
 
 log = logging.getLogger(__name__)
 
@@ -312,7 +313,7 @@ def _rows(statuses: Sequence[str]) -> QuerySet[Job]:
 
 
 def _move(row: Job, /, *more: Q, **changes: Any) -> bool:
-    """Change a row if it still is as it was read: one that runs, if the same attempt does; and if `more` is true of it."""
+    """Change a row if it still is as it was read (one that runs: if the same attempt does) and `more` is true of it."""
     same = Job.objects.using(database()).filter(*more, pk=row.pk, status=row.status, fence=row.fence)
     if row.status != "running":
         same = same.filter(transitions=row.transitions)

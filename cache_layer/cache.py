@@ -23,6 +23,8 @@ from cache_layer.redis import TAG_TTL, Arg, Store
 
 #: Milliseconds a topic keeps its epoch and offset after its last entry at least.
 _VERSION_TTL = 3_600_000
+#: Attempts that are kept in a job's history.
+HISTORY = 10
 #: Milliseconds after which somebody looks after a job that lives.
 LOOK_AFTER = 10_000
 #: How often an invalidated computation starts over before it fails.
@@ -265,6 +267,7 @@ class Cache:
             names.queues(),
             names.brought(asker) if asker is not None else "",
             LOOK_AFTER,
+            HISTORY,
             *tag_versions,
         ]
         what, epoch, offset, ring, going_on = await self.store.script("commit", keys, args)

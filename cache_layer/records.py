@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from cache_layer.cache import COMPUTATION_TTL, LOOK_AFTER, fresh_epoch, fresh_versions, tag_ttl, version_ttl
+from cache_layer.cache import COMPUTATION_TTL, HISTORY, LOOK_AFTER, fresh_epoch, fresh_versions, tag_ttl, version_ttl
 from cache_layer.keys import Key
 from cache_layer.position import Position
 from cache_layer.queues import HELD_TTL, LEASE, Bell, Held, Kind, Limits, Ticket, seconds
@@ -21,8 +21,6 @@ from cache_layer.redis import Arg, Store
 
 #: Crashes of its process or worker after which a job is dead.
 MAX_CRASHES = 3
-#: Attempts that are kept in a job's history.
-HISTORY = 10
 #: Seconds for which whoever asked for a computation counts as waiting for it.
 WANTED = 10.0
 #: Milliseconds a dead computation, and the progress of an action, is kept.

@@ -134,6 +134,15 @@ local function release(id, lane)
   if redis.call('ZREM', Q .. 'r:' .. lane, id) == 0 then return nil end
   return unpark(lane, 0)
 end
+-- How an attempt at a computation went, and when, among its last ones.
+local function remember(job, outcome, detail, most)
+  local was = redis.call('HMGET', job, 'history', 'fence', 'started_at', 'worker')
+  local history = was[1] and cjson.decode(was[1]) or {}
+  history[#history + 1] = {attempt = tonumber(was[2]), started_at = tonumber(was[3]), ended_at = now, worker = was[4],
+    outcome = outcome, detail = detail or cjson.null}
+  while #history > most do table.remove(history, 1) end
+  redis.call('HSET', job, 'history', cjson.encode(history))
+end
 local function length(queue) return redis.call('ZCARD', Q .. 'w:' .. queue) end
 -- Jobs taken from a queue in a second, 0 while nobody knows.
 local function rate(queue)

@@ -6,7 +6,8 @@
 --      5 version ttl ms  6 life ms  7 digest of the payload  8 tail of the header  9 payload  10 value channel
 --      11 job channel  12 travel limit, bytes  13 ttl of a finished job, ms  14 reruns at the most
 --      15 prefix of the queues  16 what the asker has brought this minute ("" a job: its record says it)
---      17 ms after which somebody looks after a waiting job  18.. the tag versions captured before the computation
+--      17 ms after which somebody looks after a waiting job  18 attempts kept in the history  19.. the tag versions
+--      captured before the computation
 -- Returns {what, epoch, offset, ring, queue that may go on}.  what: stored; revoked: the lease is somebody else's, or this
 --      attempt is over; superseded: it, or data it was computed from, was invalidated meanwhile.  A superseded job waits
 --      again, before all others (ring 1: the caller rings), until its reruns are used up (ring -1: the caller fails it).
@@ -33,6 +34,7 @@ local function leave()
 end
 local function finish(status)
   if not job then return end
+  remember(KEYS[5], status, nil, tonumber(ARGV[18]))
   redis.call('HSET', KEYS[5], 'status', status, 'finished_at', now)
   redis.call('PEXPIRE', KEYS[5], ARGV[13])
   redis.call('ZREM', KEYS[6], ARGV[1])
@@ -43,7 +45,7 @@ if redis.pcall('GET', KEYS[4]) ~= ARGV[1] then
   return {'revoked', '', '0', 0, going_on}
 end
 for i = 9, #KEYS do
-  outdated = outdated or redis.pcall('GET', KEYS[i]) ~= ARGV[9 + i]
+  outdated = outdated or redis.pcall('GET', KEYS[i]) ~= ARGV[10 + i]
 end
 if outdated then
   if not job then redis.call('UNLINK', KEYS[4]) return {'superseded', '', '0', 0, ''} end
@@ -54,6 +56,7 @@ if outdated then
   end
   if redis.call('HINCRBY', KEYS[5], 'reruns', 1) > tonumber(ARGV[14]) then return {'superseded', '', '0', -1, ''} end
   redis.call('HSET', KEYS[5], 'status', 'queued')
+  remember(KEYS[5], 'superseded', nil, tonumber(ARGV[18]))
   tally('superseded')
   redis.call('ZADD', KEYS[6], now + tonumber(ARGV[17]), ARGV[1])
   leave()

@@ -12,7 +12,7 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 --# _queue.lua
 local was = redis.call('HMGET', KEYS[1], 'status', 'fence', 'lease', 'failure', 'channel', 'error_ttl', 'queue', 'priority',
-  'lane', 'worker', 'started_at', 'history', 'cancel')
+  'lane', 'cancel')
 if was[1] ~= 'running' or was[2] ~= ARGV[1] then return {'', 0, ''} end
 local what, problem, ring = ARGV[3], ARGV[4], 0
 if what == 'died' then
@@ -20,15 +20,10 @@ if what == 'died' then
 elseif what == 'retrying' then redis.call('HINCRBY', KEYS[1], 'failures', 1)
 elseif what == 'interrupted' then redis.call('HINCRBY', KEYS[1], 'reruns', 1) end
 -- Somebody has asked for its end, and it has not heard of it: it has no other attempt.
-if was[13] and (what == 'retrying' or what == 'interrupted' or what == 'died') then what = 'cancelled' end
+if was[10] and (what == 'retrying' or what == 'interrupted' or what == 'died') then what = 'cancelled' end
 tally(what)
--- How it went, and when: the last attempts.
-local history = was[12] and cjson.decode(was[12]) or {}
-local told = problem ~= '' and cjson.decode(problem).detail or cjson.null
-history[#history + 1] = {attempt = tonumber(ARGV[1]), started_at = tonumber(was[11]), ended_at = now, worker = was[10],
-  outcome = ARGV[3] == 'retrying' and 'failed' or ARGV[3], detail = told}
-while #history > tonumber(ARGV[10]) do table.remove(history, 1) end
-redis.call('HSET', KEYS[1], 'history', cjson.encode(history))
+remember(KEYS[1], ARGV[3] == 'retrying' and 'failed' or ARGV[3], problem ~= '' and cjson.decode(problem).detail,
+  tonumber(ARGV[10]))
 redis.call('HINCRBY', KEYS[1], 'version', 1)
 redis.call('HDEL', KEYS[3], ARGV[2])
 redis.call('HDEL', Q .. 'cancels', ARGV[2])
