@@ -38,7 +38,8 @@ SUMMARY = "Workers die at chosen steps of the lives of jobs; then the books are 
 WORKERS, CONCURRENCY, RUNNING = 3, 2, 5
 #: How often a victim is drawn: half are processes of a worker.
 _VICTIMS: dict[Victim, int] = {"child": 2, "worker": 1, "group": 1}
-#: Orders that wait for somebody to come to their step, at most; and workers that must live for another of them to die.
+#: Orders that wait for somebody to come to their step, at most; of them one at a time is to a worker, and only while so
+#: many attend: what is measured is how a job gets to another worker, not how long one takes to start.
 _ORDERS, _ALIVE = 2, 2
 #: Seconds after the last kill until every job is over; until every worker is back (`millpond up` waits ever longer
 #: before it starts one again); and until the store is empty (Celery notes for a minute what was not acknowledged).
@@ -115,6 +116,7 @@ class Course:
         self._service, self._books, self._dice = service, books, dice
         self._orders = Orders(service.home)
         self._users = Users(service, books, tokens, dice)
+        self._left = Leftovers(service.environment)
         self._pool: Pool
         self._began = time.monotonic()
 
@@ -139,6 +141,7 @@ class Course:
         finally:
             await self._users.stop()
             await self._pool.stop()
+            self._left.close()
 
     def _drawn(self, kills: int) -> list[tuple[Step, Victim]]:
         weights = [_VICTIMS[victim] for _, victim in PAIRS]
@@ -152,7 +155,7 @@ class Course:
                 await asyncio.sleep(0.05)
             await self._users.ask()
             submitted += 1
-            while given < len(kills) and given * jobs < submitted * len(kills) and await self._may_die():
+            while given < len(kills) and given * jobs < submitted * len(kills) and await self._may_die(kills[given][1]):
                 self._orders.give(*kills[given])
                 given += 1
             if submitted // 200 > said:
@@ -162,8 +165,10 @@ class Course:
                 await asyncio.sleep(0.5)  # the dead are not back yet: jobs wait for their share of deaths
         self._books.counts["jobs"] = submitted
 
-    async def _may_die(self) -> bool:
-        return self._orders.open() < _ORDERS and len(await asyncio.to_thread(self._workers)) >= _ALIVE
+    async def _may_die(self, victim: Victim) -> bool:
+        if victim == "child" or self._orders.open():
+            return self._orders.open() < _ORDERS and victim == "child"
+        return len(await asyncio.to_thread(self._workers)) >= _ALIVE
 
     async def _alone(self, step: Step, victim: Victim) -> None:
         """One job, whose worker dies; nothing else happens."""
@@ -183,12 +188,7 @@ class Course:
         await self._until(over, SETTLED_WITHIN, f"{when}: every job is over")
 
     async def _empty(self) -> None:
-        left = Leftovers(self._service.environment)
-        try:
-            found = await asyncio.to_thread(left.wait, EMPTY_WITHIN, WORKERS)
-        finally:
-            left.close()
-        for what in found:
+        for what in await asyncio.to_thread(self._left.wait, EMPTY_WITHIN, WORKERS):
             self._books.blame(f"left in the store: {what}")
 
     async def _until(self, condition: Callable[[], object], within: float, what: str) -> None:
@@ -200,11 +200,11 @@ class Course:
             await asyncio.sleep(0.1)
 
     def _workers(self) -> list[psutil.Process]:
-        """Workers that have all their processes."""
-        found = []
+        """Workers that have all their processes, and attend."""
+        attending, found = self._left.attending(), []
         for process in psutil.Process().children(recursive=True):
             try:
-                if "worker" in process.cmdline() and os_session(process) and len(process.children()) >= CONCURRENCY:
+                if process.pid in attending and len(process.children()) >= CONCURRENCY:
                     found.append(process)
             except psutil.Error:
                 continue
@@ -215,12 +215,6 @@ class Course:
 
     def _say(self, what: str) -> None:
         print(f"{time.monotonic() - self._began:6.1f} s: {what}", flush=True)
-
-
-def os_session(process: psutil.Process) -> bool:
-    """Whether it is a worker itself, and no process of one."""
-    parent = process.parent()
-    return parent is None or "worker" not in parent.cmdline()
 
 
 def token(service: Service, name: str) -> str:

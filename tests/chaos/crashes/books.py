@@ -204,6 +204,9 @@ class Course:
             events += [job.finished] if job.finished is not None else []
             until = min((event for event in events if event > kill["at"] - _TICK), default=None)
             later += [other["at"] for other in self._by_worker[kill["worker"]] if self._takes_over(kill, other)]
+            # What died before its function began is in no line, but in the history.
+            starts = [_unix(attempt["started_at"]) for attempt in job.history if attempt["outcome"] == "died"]
+            later += [start for start in starts if start is not None and start > kill["at"]]
             if until is None or any(other < until for other in later):
                 unfinished[what] += 1
                 continue

@@ -1,4 +1,4 @@
-"""What is left in the store when every job is over: nothing that would stay.
+"""What the store knows: which workers attend, and what is left when every job is over: nothing that would stay.
 
 Invariant: it only looks.
 """
@@ -27,6 +27,10 @@ class Leftovers:
 
     def close(self) -> None:
         self._store.close()
+
+    def attending(self) -> set[int]:
+        """Process ids of workers that have shown a sign of life lately."""
+        return {int(member.rpartition(":")[2]) for member in self._store.zrange(self._names.role("worker"), 0, -1)}
 
     def wait(self, within: float, workers: int) -> list[str]:
         """What is still there after `within` seconds; empty as soon as nothing is."""
