@@ -30,7 +30,7 @@ class Leftovers:
 
     def attending(self) -> set[int]:
         """Process ids of workers that have shown a sign of life lately."""
-        return {int(member.rpartition(":")[2]) for member in self._store.zrange(self._names.role("worker"), 0, -1)}
+        return {int(str(name).rpartition(":")[2]) for name in self._store.zrange(self._names.role("worker"), 0, -1)}
 
     def wait(self, within: float, workers: int) -> list[str]:
         """What is still there after `within` seconds; empty as soon as nothing is."""
