@@ -32,8 +32,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two rounds in the store, between two looks at the whole of it, and between two clean-ups; jittered.
 ROUND, LOOK, SWEEP = 0.5, 2.0, 60.0
-#: Seconds between two comparisons of what the database says waits with what does; and what is left to who is at it.
-COMPARE, _SETTLED = 5.0, 10.0
+#: Seconds between two comparisons of what the database says waits with what does; and what is left to who is at it: a
+#: worker that died with what it had taken is known to be dead after its lease.
+COMPARE, _SETTLED = 5.0, LEASE + 5.0
 #: Seconds after which the first crash of a job is made up for, and the second: what kills its worker at once would else
 #: kill a machine's in a moment.
 _AFTER_CRASH = (0.0, 1.0)
