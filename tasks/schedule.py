@@ -29,6 +29,7 @@ from tasks.heartbeat import EVERY, LIFE
 from tasks.identity import process_name
 from tasks.reaper import keep_reaping
 from tasks.relay import keep_relaying
+from tasks.results import keep_forgetting
 from tasks.timetable import Entry, Timetable
 from tasks.webhooks import keep_delivering
 
@@ -191,7 +192,7 @@ async def serve(stopped: asyncio.Event) -> None:
     """Schedule until `stopped` is set."""
     node = await wiring.start_node()
     scheduler = Scheduler(node)
-    of_every_scheduler = (_show_life, keep_reaping, keep_relaying, keep_delivering)
+    of_every_scheduler = (_show_life, keep_reaping, keep_relaying, keep_delivering, keep_forgetting)
     behind = [asyncio.ensure_future(work(node)) for work in of_every_scheduler]
     behind.append(asyncio.ensure_future(scheduler.keep_looking()))
     try:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from asgi_app import resource
+from asgi_app import action, resource
 from tests.benchmarks.work import SLOW_SECONDS, note, rows
 
 
@@ -25,3 +25,27 @@ def slow(name: Annotated[str, Meta(max_length=40)]) -> list[dict[str, Any]]:
     note(Path(os.environ["MILLPOND_HOME"]), name)
     time.sleep(SLOW_SECONDS)
     return rows()
+
+
+@action("bench.sleep", retries=0)
+def sleep(seconds: Annotated[float, Meta(ge=0, le=60)] = 0.2) -> None:
+    """Waits, as a job does that asks another service."""
+    time.sleep(seconds)
+
+
+@action("bench.short", retries=0)
+def short(seconds: Annotated[float, Meta(ge=0, le=60)] = 0.01) -> None:
+    """Is done soon."""
+    time.sleep(seconds)
+
+
+@action("bench.urgent", retries=0, priority=9)
+def urgent(seconds: Annotated[float, Meta(ge=0, le=60)] = 0.01) -> None:
+    """Is done soon, and comes first."""
+    time.sleep(seconds)
+
+
+@action("bench.apart", retries=0, queue="slow")
+def apart(seconds: Annotated[float, Meta(ge=0, le=60)] = 1.5) -> None:
+    """Waits on a queue of its own."""
+    time.sleep(seconds)

@@ -36,6 +36,17 @@ print(json.dumps({
 }))
 """
 
+FORGETTING = """
+from datetime import timedelta
+from celery.backends.database.models import Task
+from tasks.app import app
+from tasks.results import forget
+app.backend.expires = timedelta(seconds=-60)
+forget()
+with app.backend.ResultSession() as session:
+    print(session.query(Task).count())
+"""
+
 
 @pytest.fixture(params=BACK_ENDS)
 def back_end(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
@@ -62,7 +73,9 @@ def test_results_and_canvases(tmp_path: Path, back_end: str) -> None:
     settings = {"MILLPOND_RESULT_BACKEND": back_end, "MILLPOND_WORKER_CONCURRENCY": "2"}
     with running(tmp_path / "home", **settings) as service:
         found = json.loads(service.command("shell", "-c", CANVASES).splitlines()[-1])
-    assert found == {"delay": 5, "chain": 13, "group": [0, 2, 4], "chord": 12, "kept": True}
+        assert found == {"delay": 5, "chain": 13, "group": [0, 2, 4], "chord": 12, "kept": True}
+        if back_end.startswith("db+"):
+            assert int(service.command("shell", "-c", FORGETTING).splitlines()[-1]) == 0
 
 
 def test_without_a_place_for_results_none_are_kept(deployed: Deployment) -> None:
