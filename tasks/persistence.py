@@ -27,8 +27,9 @@ def insist(work: Callable[[wiring.Node], Coroutine[Any, Any, T]]) -> T:
 
 
 def insist_in_database(work: Callable[[], T], waiting: Callable[[], object] = lambda: None) -> T:
-    """Run database work on this thread's connection, again and again while the database is away; `waiting` is called when
-    it is.  Raises OperationalError or InterfaceError in the end.
+    """Run database work on this thread's connection, again and again while the database is away.
+
+    `waiting` is called, once, when it is.  Raises OperationalError or InterfaceError in the end.
     """
 
     def renewed() -> T:
