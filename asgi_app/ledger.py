@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 TERMINAL = frozenset({"succeeded", "failed", "cancelled", "dead", "expired"})
 _WAITING = ("queued", "retrying")
+#: Seconds that the database may take to hear of something.
+_MARGIN = 1.0
 _UNCANCELLED = Q(cancel_at=None)
 #: Seconds for which a run by the clock is kept that went well: it may be one a second.
 _ROUTINE = 3600.0
@@ -221,10 +223,15 @@ def discard(job_id: str) -> bool:
 # --- what the relay and the reaper look for
 
 
-def rung(job_ids: Sequence[str]) -> None:
-    """These are on their queues."""
+def rung(job_ids: Sequence[str], *, ago: float = 0.0) -> None:
+    """These were put on their queues, at most `ago` seconds ago.
+
+    Not those that were claimed since: such a one has left its queue, and may wait for somebody to put it there again.
+    """
     if job_ids:
-        Job.objects.using(database()).filter(pk__in=job_ids, rung_at=None).update(rung_at=Now())
+        rows = Job.objects.using(database()).filter(pk__in=job_ids, rung_at=None)
+        earlier = Now() - timedelta(seconds=ago + _MARGIN)
+        rows.filter(Q(started_at=None) | Q(started_at__lt=earlier)).update(rung_at=Now())
 
 
 def unrung(*, older_than: float, most: int) -> list[tuple[Job, float]]:

@@ -232,10 +232,11 @@ class Submitter:
                     await self._doorbell.ring(bell)
 
     async def _tell_database(self) -> None:
+        since = time.monotonic()
         await asyncio.sleep(_TOLD_WITHIN)
         told, self._rung = self._rung, []
         with suppress(MillpondError):  # the relay puts them on their queues once more, which changes nothing
-            await in_database(ledger.rung, told)
+            await in_database(ledger.rung, told, ago=time.monotonic() - since)
 
     async def _admit(self, order: Order) -> None:
         """Raises Unavailable or TooManyRequests when too much waits already."""

@@ -21,6 +21,8 @@ os.environ.update(
 for _name in [name for name in os.environ if name.startswith("MILLPOND_")]:
     if _name not in ("MILLPOND_HOME", "MILLPOND_REDIS_URL", "MILLPOND_APPS", "MILLPOND_NAMESPACE"):
         del os.environ[_name]
+if "TESTS_DATABASE_URL" in os.environ:
+    os.environ["MILLPOND_DATABASE_URL"] = os.environ["TESTS_DATABASE_URL"]
 
 import django  # noqa: E402  (the environment first: the settings are made of it)
 import pytest  # noqa: E402
