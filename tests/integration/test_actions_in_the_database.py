@@ -403,6 +403,7 @@ def test_a_store_that_lost_its_queues_gets_them_back() -> None:
     assert relay() == 4
     attempt(running)
     ledger.cancel(str(over.id))
+    past(later, "started_at")
     ledger.rung([str(waiting.id), str(later.id)])
     assert relay() == 0
     forget_the_queues()
