@@ -22,7 +22,7 @@ def time_limit(seconds: float) -> Iterator[None]:
     """Raise TimeLimitReached in the body after `seconds`.
 
     By a signal, so only in the main thread of a process (Celery's prefork and solo pools); elsewhere nothing can
-    interrupt a function, and Celery's hard limit is the only one.
+    interrupt a function, and its worker gives the attempt up (`heartbeat.py`).
     """
     if threading.current_thread() is not threading.main_thread():
         yield

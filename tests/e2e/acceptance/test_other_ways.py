@@ -98,6 +98,37 @@ def test_a_pickled_message_is_refused(deployed: Deployment, tmp_path: Path) -> N
     assert not trap.exists()
 
 
+@pytest.mark.parametrize("serializer", ["msgpack", "yaml"])
+def test_messages_in_another_format(tmp_path: Path, serializer: str) -> None:
+    """Jobs and plain tasks alike; one in JSON, from a process not yet told, is taken as well."""
+    deployment = Deployment("store", tmp_path, MILLPOND_SERIALIZER=serializer, MILLPOND_ALLOW_YAML="true")
+    try:
+        assert deployment.over(deployment.run("note", name=unique()))["status"] == "succeeded"
+        lines = [unique(), unique()]
+        code = (
+            "from tests.support.plain.tasks import write\n"
+            f"write.delay('{lines[0]}'); write.apply_async(('{lines[1]}',), serializer='json')"
+        )
+        deployment.service.command("shell", "-c", code)
+        until(lambda: [deployment.noted(line) for line in lines] == [1, 1], "both have run")
+    finally:
+        deployment.close()
+
+
+def test_a_worker_whose_threads_are_all_stuck(tmp_path: Path) -> None:
+    """It ends, and another one takes its place and its work."""
+    settings = {"MILLPOND_WORKER_POOL": "threads", "MILLPOND_WORKER_CONCURRENCY": "1"}
+    deployment = Deployment("store", tmp_path, **settings)
+    try:
+        stuck = deployment.run("overruns", name=unique(), seconds=60.0)
+        waiting = deployment.run("note", name=unique())
+        assert deployment.over(stuck)["status"] == "failed"
+        assert deployment.over(waiting)["status"] == "succeeded"
+        assert "threads are stuck" in deployment.service.log()
+    finally:
+        deployment.close()
+
+
 @pytest.fixture(scope="module")
 def threaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """A worker with six threads."""
