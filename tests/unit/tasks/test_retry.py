@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +18,8 @@ from asgi_app.errors import (
     Unavailable,
     ValueTooLarge,
 )
+from asgi_app.registry import Action, action, registry
+from tasks.limits import TimeLimitReached
 from tasks.retry import BASE, LONGEST, pause, worth_retrying
 
 quick = settings(max_examples=80, deadline=None)
@@ -23,22 +27,54 @@ quick = settings(max_examples=80, deadline=None)
 LUCK = st.floats(0, 1, exclude_max=True)
 
 
+def declared(**options: Any) -> Action:
+    """An action with these options."""
+    with registry.isolated() as here:
+
+        @action("some.action", **options)
+        def some_action() -> None:
+            """Nothing."""
+
+        return here.action("some.action")
+
+
 @pytest.mark.parametrize(
-    ("error", "worth"),
+    ("raised", "error", "worth"),
     [
-        (ComputationFailed("ValueError"), True),
-        (ComputationTimeout(), False),
-        (ValueTooLarge(), False),
-        (NotJson(), False),
-        (Misdeclared(), False),
-        (BadParameters([]), False),
-        (Unavailable(), False),
-        (MillpondError(), False),
+        (ValueError(), ComputationFailed("ValueError"), True),
+        (TimeLimitReached(), ComputationTimeout(), False),
+        (ValueTooLarge(), ValueTooLarge(), False),
+        (NotJson(), NotJson(), False),
+        (Misdeclared(), Misdeclared(), False),
+        (BadParameters([]), BadParameters([]), False),
+        (Unavailable(), Unavailable(), True),
+        (MillpondError(), MillpondError(), False),
     ],
 )
-def test_only_a_function_that_raised_is_tried_again(error: MillpondError, worth: bool) -> None:
-    """What would end the same way, or as late, is not repeated."""
-    assert worth_retrying(error) is worth
+def test_what_would_end_the_same_way_is_not_tried_again(raised: Exception, error: MillpondError, worth: bool) -> None:
+    """Only what a function raised that may pass: of our own errors those that say so."""
+    assert worth_retrying(declared(), raised, error) is worth
+
+
+@pytest.mark.parametrize(
+    ("options", "raised", "worth"),
+    [
+        ({"retry_on": (OSError,)}, ConnectionError(), True),
+        ({"retry_on": (OSError,)}, ValueError(), False),
+        ({"fail_on": (ValueError,)}, UnicodeError(), False),
+        ({"fail_on": (ValueError,)}, OSError(), True),
+        ({"retry_on": (OSError,), "fail_on": (ConnectionError,)}, ConnectionResetError(), False),
+    ],
+)
+def test_a_declaration_says_what_is_tried_again(options: dict[str, Any], raised: Exception, worth: bool) -> None:
+    """`retry_on` names what is, `fail_on` what is not, and the latter is stronger."""
+    assert worth_retrying(declared(**options), raised, ComputationFailed("it raised")) is worth
+
+
+def test_too_late_is_tried_again_where_it_is_said() -> None:
+    """By TimeoutError in `retry_on`: another attempt may be quicker."""
+    patient = declared(retry_on=(Exception, TimeoutError))
+    assert worth_retrying(patient, TimeLimitReached(), ComputationTimeout())
 
 
 @quick
