@@ -30,7 +30,7 @@ def worth_retrying(what: Resource | Action, raised: BaseException, error: Millpo
     if isinstance(raised, what.fail_on):
         return False
     if isinstance(error, ComputationTimeout):
-        return TimeoutError in what.retry_on
+        return TimeoutError in what.retry_on and TimeoutError not in what.fail_on
     if isinstance(raised, MillpondError):
         return error.retryable and isinstance(raised, what.retry_on)
     return isinstance(error, ComputationFailed) and isinstance(raised, what.retry_on)
@@ -44,13 +44,13 @@ def pause(failures: int, luck: float) -> float:
 def asked_pause(raised: BaseException, now: float) -> float:
     """Seconds that what failed asks to be left alone: `retry_after` of the exception, or of its `response` the header
     Retry-After (RFC 9110, section 10.2.3); 0 for nothing.  `now` is the unix time."""
-    wait = _seconds(getattr(raised, "retry_after", None), now)
-    headers = getattr(getattr(raised, "response", None), "headers", None)
-    if wait is None and headers is not None:
-        try:
+    try:
+        wait = _seconds(getattr(raised, "retry_after", None), now)
+        headers = getattr(getattr(raised, "response", None), "headers", None)
+        if wait is None and headers is not None:
             wait = _seconds(headers.get("Retry-After"), now)
-        except Exception:  # headers of a foreign library
-            wait = None
+    except Exception:  # of a foreign library; what it says is no reason not to write the failure down
+        wait = None
     return min(LONGEST_ASKED, max(0.0, wait or 0.0))
 
 

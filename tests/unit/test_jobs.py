@@ -137,9 +137,11 @@ def test_the_public_object_says_what_the_record_knows() -> None:
         "queue": "default",
         "priority": 5,
         "position": None,
+        "eta": None,
         "error": None,
         "result_url": None,
         "topic": f"job:{FIELDS['id']}",
+        "history": [],
         "version": 7,
     }
 

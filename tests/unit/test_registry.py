@@ -156,6 +156,48 @@ def test_an_async_function_gives_a_coroutine() -> None:
     assert asyncio.run(r.call(r.parse_query(""), progress, PUBLIC)) == 1
 
 
+def test_a_declaration_says_what_is_tried_again_and_what_expires() -> None:
+    """By default every exception is, and nothing expires; classes may come in any collection."""
+    r = declared()
+    assert (r.retry_on, r.fail_on, r.expires) == ((Exception,), (), None)
+    r = declared(name="sales.other", retry_on=[ConnectionError], fail_on={ValueError}, expires=60)
+    assert (r.retry_on, r.fail_on, r.expires) == ((ConnectionError,), (ValueError,), 60)
+    action("report.mail", retry_on=(OSError,), fail_on=(ValueError,), expires=3600.0, atomic=True)(lambda: None)
+    a = registry.action("report.mail")
+    assert (a.retry_on, a.fail_on, a.expires, a.atomic) == ((OSError,), (ValueError,), 3600.0, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"retry_on": ConnectionError}, "retry_on must be a tuple of exception classes"),
+        ({"retry_on": ("ConnectionError",)}, "retry_on must be a tuple of exception classes"),
+        ({"fail_on": (KeyboardInterrupt,)}, "fail_on must be a tuple of exception classes"),
+        ({"fail_on": (ValueError("one"),)}, "fail_on must be a tuple of exception classes"),
+        ({"expires": 0}, "expires"),
+        ({"expires": "soon"}, "expires"),
+        ({"expires": float("nan")}, "expires"),
+        ({"atomic": 1}, "atomic"),
+    ],
+)
+def test_a_wrong_option_of_an_action_is_refused(options: dict[str, Any], reason: str) -> None:
+    """With the name of what is wrong, also where a resource has the same."""
+    with pytest.raises(DeclarationError, match=reason):
+        action("report.mail", **options)(lambda: None)
+    if "atomic" not in options:
+        assert reason in refusal(**options)
+
+
+def test_only_a_plain_function_is_part_of_a_transaction() -> None:
+    """A coroutine runs on another thread than the transaction."""
+
+    async def mail() -> None:
+        """Nothing."""
+
+    with pytest.raises(DeclarationError, match="atomic=True needs a plain def"):
+        action("report.mail", atomic=True)(mail)
+
+
 # --- what is refused ---
 
 

@@ -60,13 +60,25 @@ def everything(names: Names, what: Key) -> list[str]:
         *names.tags(what),
         names.job(what.digest),
         names.job_channel(what.digest),
-        names.idempotency(what.digest),
+        names.firing(what.digest),
+        names.held(what.digest),
+        names.waiting(what.digest),
+        names.queues(what.digest),
+        names.history(what.digest),
         names.role(what.digest),
         names.broker_prefix() + what.digest,
         names.brought(what.digest),
         names.heard(what.digest),
-        names.invalidations(),
-        names.near(),
+        *once(names),
+    ]
+
+
+def once(names: Names) -> list[str]:
+    """What there is one of in a namespace."""
+    return [
+        *(names.live(), names.all_jobs(), names.dead(), names.abandonable(), names.run()),
+        *(names.lives(), names.cancels(), names.losses()),
+        *(names.invalidations(), names.near()),
     ]
 
 
@@ -76,7 +88,7 @@ def test_no_two_things_share_a_name() -> None:
     one, other = key("a.b", tags=("x", "y")), key("a.c", tags=("z",))
     made = sorted([*everything(names, one), *everything(names, other)])
     twice = [name for name, following in pairwise(made) if name == following]
-    assert twice == sorted([names.everything(), names.invalidations(), names.near()])
+    assert twice == sorted([names.everything(), *once(names)])
 
 
 def test_all_names_of_a_namespace_lie_in_one_slot() -> None:

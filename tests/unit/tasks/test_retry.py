@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ from asgi_app.errors import (
 )
 from asgi_app.registry import Action, action, registry
 from tasks.limits import TimeLimitReached
-from tasks.retry import BASE, LONGEST, pause, worth_retrying
+from tasks.retry import BASE, LONGEST, LONGEST_ASKED, asked_pause, pause, worth_retrying
 
 quick = settings(max_examples=80, deadline=None)
 
@@ -75,6 +77,8 @@ def test_too_late_is_tried_again_where_it_is_said() -> None:
     """By TimeoutError in `retry_on`: another attempt may be quicker."""
     patient = declared(retry_on=(Exception, TimeoutError))
     assert worth_retrying(patient, TimeLimitReached(), ComputationTimeout())
+    torn = declared(retry_on=(TimeoutError,), fail_on=(TimeoutError,))
+    assert not worth_retrying(torn, TimeLimitReached(), ComputationTimeout())
 
 
 @quick
@@ -96,3 +100,56 @@ def test_the_pause_is_random_over_its_whole_range(failures: int, one: float, oth
 def test_each_failure_doubles_the_range_up_to_the_longest() -> None:
     """The range is 1, 2, 4 seconds and so on after the first, second and third failure, and a minute at the end."""
     assert [2 * pause(failures, 0.5) for failures in (1, 2, 3, 7, 8, 10**9)] == [1, 2, 4, 60, 60, 60]
+
+
+NOW = 1_700_000_000.0
+
+
+class Asks(Exception):
+    """An exception that says when to come again, as libraries do."""
+
+    def __init__(self, retry_after: Any = None, headers: Any = None) -> None:
+        super().__init__()
+        self.retry_after = retry_after
+        self.response = None if headers is None else SimpleNamespace(headers=headers)
+
+
+class Broken:
+    def get(self, name: str) -> str:
+        raise RuntimeError(name)
+
+
+@pytest.mark.parametrize(
+    ("raised", "pause_"),
+    [
+        (ValueError(), 0),
+        (Asks(7), 7),
+        (Asks(0.5), 0.5),
+        (Asks("12"), 12),
+        (Asks(" 12 "), 12),
+        (Asks(-3), 0),
+        (Asks(10**9), LONGEST_ASKED),
+        (Asks(10**400), 0),
+        (Asks("9" * 400), LONGEST_ASKED),
+        (Asks(True), 0),
+        (Asks(float("nan")), 0),
+        (Asks(float("inf")), 0),
+        (Asks("soon"), 0),
+        (Asks("-5"), 0),
+        (Asks("١٢"), 0),
+        (Asks(timedelta(seconds=3)), 0),
+        (Asks(headers={"Retry-After": "30"}), 30),
+        (Asks(headers={"Retry-After": "Tue, 14 Nov 2023 22:13:50 GMT"}), 30),
+        (Asks(headers={"Retry-After": "Tue, 14 Nov 2023 22:13:50"}), 30),
+        (Asks(headers={"Retry-After": "Tue, 14 Nov 2023 23:13:50 +0100"}), 30),
+        (Asks(headers={"Retry-After": "Tue, 14 Nov 2023 22:00:00 GMT"}), 0),
+        (Asks(headers={"Retry-After": "Sat, 14 Nov 99999 22:00:00 GMT"}), 0),
+        (Asks(headers={}), 0),
+        (Asks(headers=Broken()), 0),
+        (Asks(5, headers={"Retry-After": "30"}), 5),
+    ],
+    ids=lambda value: None if isinstance(value, int | float) else f"{vars(value)}"[:60],
+)
+def test_a_failure_may_say_when_to_come_again(raised: BaseException, pause_: float) -> None:
+    """By `retry_after`, or the header of its `response` in either form, up to an hour; nonsense says nothing."""
+    assert asked_pause(raised, NOW) == pytest.approx(pause_)
