@@ -121,6 +121,11 @@ class Env(msgspec.Struct, frozen=True, kw_only=True):
         return addresses.kombu_options(self.broker_url or "")
 
     @property
+    def broker_tls(self) -> dict[str, Any] | None:
+        """How `amqps://` is to be spoken, for kombu."""
+        return addresses.kombu_tls(self.broker_url or "")
+
+    @property
     def on_rabbitmq(self) -> bool:
         """Whether the broker speaks AMQP."""
         return self.broker.startswith("amqp")

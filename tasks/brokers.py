@@ -68,6 +68,7 @@ def configuration(settings: Env) -> dict[str, Any]:
     ours = settings.namespace
     return {
         "broker_transport_options": transport_options(settings),
+        "broker_use_ssl": settings.broker_tls,
         "broker_heartbeat": 20,
         "worker_disable_prefetch": False,  # it is for Redis only
         "worker_detect_quorum_queues": True,

@@ -5,6 +5,7 @@ one that knows how.
 """
 
 import hashlib
+import ssl
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -17,6 +18,7 @@ POOL_SIZE = 10
 CONNECT_TIMEOUT = 5
 #: what the query of a sentinel:// may say
 SENTINEL_QUERY = frozenset({"master_name", "min_other_sentinels", "sentinel_username", "sentinel_password"})
+_TLS_FILES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
 #: seconds a sentinel may take to answer
 SENTINEL_TIMEOUT = 2
 
@@ -51,7 +53,7 @@ def for_kombu(url: str) -> str:
     certificate unless it says otherwise: kombu's own default takes any.
     """
     parts = urlsplit(url)
-    if parts.scheme == "sentinel":
+    if parts.scheme in ("sentinel", "amqps"):
         return parts._replace(query="").geturl()
     if parts.scheme == "rediss":
         return _checked(url)
@@ -89,6 +91,19 @@ def kombu_options(urls: str) -> dict[str, Any]:
     if "min_other_sentinels" in query:
         options["min_other_sentinels"] = int(query["min_other_sentinels"])
     return options
+
+
+def kombu_tls(urls: str) -> dict[str, Any] | None:
+    """How `amqps://` is to be spoken, for kombu; None for other brokers.
+
+    The certificate has to be valid, and for the host that the URL names: the library's own default takes one for any.
+    `?ssl_ca_certs=`, `ssl_certfile=` and `ssl_keyfile=` are files, as with `rediss://`.
+    """
+    ours = [_query(url) for url in urls.split(";") if url.startswith("amqps:")]
+    if not ours:
+        return None
+    named = {name.removeprefix("ssl_"): value for query in ours for name, value in query.items() if name in _TLS_FILES}
+    return {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None, **named}
 
 
 def sentinel_reason(urls: str) -> str:

@@ -138,7 +138,9 @@ def _broker(settings: Env) -> Finding:
     try:
         patience = "read_timeout" if settings.on_rabbitmq else "socket_timeout"
         options = {patience: PATIENCE, **settings.broker_options}
-        with Connection(settings.broker, connect_timeout=PATIENCE, transport_options=options) as connection:
+        with Connection(
+            settings.broker, connect_timeout=PATIENCE, transport_options=options, ssl=settings.broker_tls or False
+        ) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=int(PATIENCE))
             return Finding("broker", True, f"{connection.transport.driver_type} answers{_not_checked(settings)}")
     except Exception as error:  # each transport has errors of its own, and all mean the same here

@@ -1,6 +1,7 @@
 """The settings: every one has a default, takes good values and refuses bad ones; nothing secret is ever shown."""
 
 import os
+import ssl
 import stat
 from ipaddress import ip_network
 from pathlib import Path
@@ -349,6 +350,14 @@ def test_a_certificate_is_checked_unless_told_otherwise(tmp_path: Path, given: s
     """Celery's own default over TLS is to take any certificate; that has to be asked for."""
     env = load(tmp_path, REDIS_URL=given, RESULT_BACKEND=given)
     assert (env.broker, env.results) == (meant, meant)
+
+
+def test_a_rabbitmq_over_tls_is_who_its_url_names(tmp_path: Path) -> None:
+    """The certificate has to be for that host; the library's own default takes one for any."""
+    env = load(tmp_path, BROKER_URL="amqps://mq/vhost?ssl_ca_certs=/ca.pem")
+    assert env.broker == "amqps://mq/vhost"
+    assert env.broker_tls == {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None, "ca_certs": "/ca.pem"}
+    assert load(tmp_path, BROKER_URL="amqp://mq").broker_tls is None
 
 
 def test_what_a_sentinel_url_says_reaches_the_transport(tmp_path: Path) -> None:

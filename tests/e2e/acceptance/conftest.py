@@ -25,7 +25,7 @@ class Deployment:
         self.kind = kind
         self.broker: Broker = BROKERS[kind](home)
         settings = {"MILLPOND_APPS": "tests.support.plain", "MILLPOND_WORKER_CONCURRENCY": "2", **settings}
-        self.service = Service(home, "--no-demo", **self.broker.settings, **settings)
+        self.service = Service(home, "--no-demo", **{**self.broker.settings, **settings})
         try:
             self.service.start()
             self.service.command("shell", "-c", _MAKE_USER)

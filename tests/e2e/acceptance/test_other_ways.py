@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from asgi_app.environment import addresses
 from asgi_app.running import doctor
 from tasks.app import make_app
 from tasks.submit import TASK
+from tests.e2e.acceptance.brokers import RABBITMQ_PORT, forget
 from tests.e2e.acceptance.conftest import Deployment
+from tests.support.proxy import Proxy
 from tests.support.redis_servers import RedisServer, WatchedPair, certificates
 from tests.support.service import until
 
@@ -49,6 +52,28 @@ def test_a_broker_over_tls(tmp_path: Path) -> None:
         trusted = load_env({**env, "MILLPOND_BROKER_URL": f"{address}?ssl_ca_certs={authority}"})
         assert doctor._broker(trusted).ok
         assert not doctor._broker(load_env({**env, "MILLPOND_BROKER_URL": address})).ok
+
+
+@pytest.mark.services
+def test_a_rabbitmq_over_tls(tmp_path: Path) -> None:
+    """Likewise, and a certificate for another host is none."""
+    authority, certificate, key = certificates(tmp_path / "certificates")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, key)
+    namespace = f"accept-{unique()}"
+    with Proxy(RABBITMQ_PORT, tls=tls) as proxy:
+        address = f"amqps://guest:guest@127.0.0.1:{proxy.port}//?ssl_ca_certs={authority}"
+        deployment = Elsewhere(tmp_path / "home", address, MILLPOND_NAMESPACE=namespace)
+        try:
+            assert deployment.over(deployment.run("note", name=unique()))["status"] == "succeeded"
+        finally:
+            deployment.close()
+            forget(namespace)
+        env = {"MILLPOND_HOME": str(tmp_path / "home")}
+        assert doctor._broker(load_env({**env, "MILLPOND_BROKER_URL": address})).ok
+        other_host, other_authority = address.replace("@127.0.0.1", "@127.1"), address.partition("?")[0]
+        for wrong in (other_host, other_authority):
+            assert not doctor._broker(load_env({**env, "MILLPOND_BROKER_URL": wrong})).ok
 
 
 def server_has_clients(server: RedisServer) -> bool:
