@@ -32,11 +32,13 @@ def database(request: pytest.FixtureRequest) -> Iterator[str]:
 
 def test_actions_in_the_database(database: str) -> None:
     """The suite of SQLite; threads may stay connected to its database."""
+    # Not that of this run: pytest-django reads the settings before the conftest of the other one can make them.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MILLPOND_", "DJANGO_"))}
     suite = "tests/integration/test_actions_in_the_database.py"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--reuse-db", suite],
         cwd=ROOT,
-        env={**os.environ, "TESTS_DATABASE_URL": database},
+        env={**environment, "TESTS_DATABASE_URL": database},
         capture_output=True,
         text=True,
     )

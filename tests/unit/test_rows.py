@@ -68,10 +68,15 @@ async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert await in_database(int) == 0
 
 
-async def test_who_goes_away_leaves_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_goes_away_leaves_the_work() -> None:
     """A cancelled caller cancels nothing, and its place is free when the work is done."""
     gate, done = threading.Event(), threading.Event()
-    caller = asyncio.create_task(in_database(lambda: (gate.wait(10), done.set())))
+
+    def work() -> None:
+        gate.wait(10)
+        done.set()
+
+    caller = asyncio.create_task(in_database(work))
     await asyncio.sleep(0)
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
