@@ -195,7 +195,9 @@ class Course:
         times: dict[str, list[float]] = defaultdict(list)
         unfinished = Counter[str]()
         for kill, job in concerned:
-            what = "message" if kill["step"] == "popped" and kill["job"] == job.id else kill["victim"]
+            waited = not any(run.began < kill["at"] for run in self.runs[job.name])
+            own = kill["step"] == "popped" and kill["job"] == job.id
+            what = "message" if own and waited else kill["victim"]
             others = [other["at"] for other, same in concerned if same is job and other is not kill]
             later = [other for other in others if other > kill["at"]]
             if any(other < kill["at"] for other in others):
