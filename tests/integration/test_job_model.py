@@ -368,6 +368,55 @@ class JobMachine(RuleBasedStateMachine):
         else:
             await self.jobs.queues.let_go(one.job.id, worker=one.worker, pid=one.pid, fence=one.fence)
 
+    # What random steps alone would seldom lead to.
+
+    @rule(worker=st.sampled_from(WORKERS), queue=st.sampled_from(QUEUES))
+    def work(self, worker: str, queue: str) -> None:
+        before = len(self.tries)
+        self.take(worker, queue)
+        for one in self.tries[before:]:
+            self._claims(one)
+
+    def _now_running(self) -> list[Try]:
+        return [one for one in self._claimed() if one.job.status == "running" and one.job.fence == one.fence]
+
+    @precondition(lambda self: self._now_running())
+    @rule(pick=picks)
+    def a_worker_is_replaced(self, pick: int) -> None:
+        """It seems dead, and others do its work."""
+        one = self.some(self._now_running(), pick)
+        self.a_worker_falls_silent(one.worker)
+        self.a_round()
+        for worker in WORKERS:
+            if worker != one.worker:
+                self.work(worker, one.job.queue)
+
+    def _zombies(self) -> list[Try]:
+        return [one for one in self._claimed() if one.job.status == "running" and one.fence < one.job.fence]
+
+    @precondition(lambda self: self._zombies())
+    @rule(pick=picks, how=st.sampled_from(("commit", "failed", "retrying", "interrupted", "cancelled")))
+    def a_zombie_writes(self, pick: int, how: Any) -> None:
+        one = self.some(self._zombies(), pick)
+        if how == "commit":
+            self._finishes(one)
+        else:
+            self._ends(one, how, 0.0)
+
+    def _unclaimed(self) -> list[Try]:
+        return [one for one in self.tries if not one.fence and not one.gone and one.job.status in WAITING]
+
+    @precondition(lambda self: self._unclaimed())
+    @rule(pick=picks)
+    def what_was_taken_is_cancelled(self, pick: int) -> None:
+        one = self.some(self._unclaimed(), pick)
+        if one.job.kind == "action":
+            self.run(self._cancel_action(one.job))
+        elif one.job.id in self.known:
+            self.run(self.jobs.records.cancel(one.job.id))
+            self._over(one.job, "cancelled")
+        self._claims(one)
+
     def _claimed(self) -> list[Try]:
         return [one for one in self.tries if one.fence and not one.gone]
 
