@@ -188,7 +188,7 @@ def test_a_queue_of_another_kind_is_named(tmp_path: Path) -> None:
         settings: dict[str, Any] = {"MILLPOND_APPS": "tests.support.plain", **broker.settings}
         service = Service(tmp_path / "home", "--no-demo", **settings)
         with pytest.raises(AssertionError, match="no quorum queue as it has to be"):
-            service.start(within=30)
+            service.start(within=30).stop()
         assert f"{broker.namespace}.default" in service.log()
     finally:
         broker.close()
