@@ -25,7 +25,7 @@ from asgi_app.inline import Inline
 from asgi_app.jobs import SERVICE, dump_principal, new_job_id
 from asgi_app.ledger import Order
 from asgi_app.registry import Action, Principal, Resource
-from asgi_app.rows import in_database
+from asgi_app.rows import away, in_database
 from cache_layer.background import Background
 from cache_layer.errors import StoreUnavailable
 from cache_layer.keys import Key, digest
@@ -163,10 +163,13 @@ class Submitter:
         """As `action`, trusted, for synchronous code: in its transaction, and rung for after the commit.
 
         A rolled-back transaction runs nothing; after a commit nothing can make it forgotten.  `loop` is that of this
-        Submitter.  Raises DatabaseError, and Unavailable when the queue is full.
+        Submitter.  Raises DatabaseError, and Unavailable when the queue is full, or nobody says in time whether it is.
         """
         order = self.order(action, params, principal, trusted=True, due=due)
-        asyncio.run_coroutine_threadsafe(self._admit(order), loop).result(2.0)
+        try:
+            asyncio.run_coroutine_threadsafe(self._admit(order), loop).result(2.0)
+        except TimeoutError as error:
+            raise away() from error
         row, created = ledger.create(order)
 
         def ring() -> None:
