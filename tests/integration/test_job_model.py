@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine, Iterable
+import random
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from itertools import chain, count
 from types import SimpleNamespace
@@ -19,7 +20,14 @@ from typing import Any, TypeVar, cast
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from asgi_app.wiring import Node
 from cache_layer import records as records_module
@@ -188,6 +196,27 @@ class JobMachine(RuleBasedStateMachine):
     def some(self, among: Iterable[T], pick: int) -> T:
         options = list(among)
         return options[pick % len(options)]
+
+    @initialize(seed=st.integers(0, 2**32))
+    def much_happens(self, seed: int) -> None:
+        """Before the rules are drawn, of which each example leaves out some: a crowd of jobs, tries and zombies."""
+        dice = random.Random(seed)
+        for _ in range(25):
+            pick, worker = dice.randrange(10**6), dice.choice(WORKERS)
+            lane, priority, queue = dice.choice(LANES), dice.choice((1, 5, 9)), dice.choice(QUEUES)
+            steps: list[tuple[Callable[[], None], object]] = [
+                (lambda: self.submit(dice.choice(sorted(KEYS)), lane, priority, dice.random() < 0.8, False), True),  # noqa: B023
+                (lambda: self.ask_for_an_action(queue, lane, priority, False), True),  # noqa: B023
+                (lambda: self.take(worker, queue), True),  # noqa: B023
+                (lambda: self.work(worker, queue), True),  # noqa: B023
+                (lambda: self.what_was_taken_is_cancelled(pick), self._unclaimed()),  # noqa: B023
+                (lambda: self.a_worker_is_replaced(pick), self._now_running()),  # noqa: B023
+                (lambda: self.a_zombie_writes(pick, dice.choice(("commit", "failed", "retrying"))), self._zombies()),  # noqa: B023
+                (lambda: self._finishes(self.some(self._now_running(), pick)), self._now_running()),  # noqa: B023
+                (lambda: self._ends(self.some(self._now_running(), pick), "retrying", 0.0), self._now_running()),  # noqa: B023
+            ]
+            dice.choice([step for step, possible in steps if possible])()
+            self.everything_is_as_it_should_be()
 
     # --- who asks
 
