@@ -70,7 +70,7 @@ def create(order: Order) -> tuple[Job, bool]:
     The same id, or the same `idempotency`, twice is one row.  Raises IdempotencyMismatch for other parameters.
     """
     alias = database()
-    known = _known(order)
+    known = find(order)
     if known is not None:
         return known, False
     row = Job(
@@ -92,14 +92,15 @@ def create(order: Order) -> tuple[Job, bool]:
         with transaction.atomic(alias):  # a refused row must not cost the caller's transaction
             Job.objects.using(alias).bulk_create([row])
     except IntegrityError:
-        known = _known(order)
+        known = find(order)
         if known is None:
             raise
         return known, False
     return row, True
 
 
-def _known(order: Order) -> Job | None:
+def find(order: Order) -> Job | None:
+    """What was written down for this very order before.  Raises IdempotencyMismatch as `create`."""
     rows = Job.objects.using(database())
     if order.idempotency is not None:
         known = rows.filter(idempotency=order.idempotency).first()

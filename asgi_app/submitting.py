@@ -143,6 +143,8 @@ class Submitter:
             retry_of=retry_of,
             due=due,
         )
+        if idempotency_key is not None and (known := await in_database(ledger.find, order)) is not None:
+            return str(known.id)  # asked for again: that it waits already is no reason to refuse it
         await self._admit(order)
         row, created = await in_database(ledger.create, order)
         if created and self._records.store.suspect:

@@ -29,6 +29,7 @@ from cache_layer.errors import StoreUnavailable
 from cache_layer.queues import Held, Ticket
 from cache_layer.records import held
 from tasks import retry
+from tasks.clock import store_time
 from tasks.identity import worker_name
 from tasks.limits import TimeLimitReached, time_limit
 from tasks.loop import result_of
@@ -151,7 +152,7 @@ class Attempt(ABC):
     def begin(self, fence: int) -> None:
         """The job is this attempt's, from now on."""
         self.fence = fence
-        self._deadline = round((time.time() + self.within()) * 1000)
+        self._deadline = round((store_time() + self.within()) * 1000)
 
     def may_finish(self) -> None:
         """The function has ended: to write what came of it may take a while longer, when a part is away."""
