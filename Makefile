@@ -4,6 +4,9 @@ PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
+# processes of `make ci`; most tests of whole services wait for something
+AT_ONCE ?= 3
+
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -qq --constraint constraints.txt --editable
@@ -39,7 +42,7 @@ chaos: $(VENV)/.dev ## bounded runs under faults and deaths, then the books are 
 	$(BIN)/python -m tests.chaos.crashes
 
 ci: check ## what .ci/run calls: check, then every test, those that need services and a browser too
-	CI=1 $(BIN)/python -m pytest -m '' --ignore tests/unit
+	CI=1 $(BIN)/python -m pytest -m '' --ignore tests/unit -n $(AT_ONCE) --dist loadfile
 
 # A stamp is older than its inputs when they changed: then pip brings the environment up to date.
 $(VENV)/.run: pyproject.toml constraints.txt

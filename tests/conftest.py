@@ -36,6 +36,12 @@ from tests.support.told import end_portal  # noqa: E402
 _numbers = count(1)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """With `-n` this process only starts others: what they inherit must not set Django up before they have come here."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        os.environ.pop("DJANGO_SETTINGS_MODULE", None)
+
+
 def pytest_unconfigure() -> None:
     """The home of this run goes with it."""
     shutil.rmtree(_HOME, ignore_errors=True)
