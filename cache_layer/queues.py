@@ -155,7 +155,9 @@ class Queues:
         what, wait = await self.store.script("admit", [], args)
         return Admission(what=what.decode(), wait=seconds(wait))
 
-    async def enqueue(self, ticket: Ticket, bell: Bell, *, due: float = 0.0, in_front: bool = False) -> bool:
+    async def enqueue(
+        self, ticket: Ticket, bell: Bell, *, due: float = 0.0, in_front: bool = False, lost: bool = False
+    ) -> bool:
         """Let a job wait, from now on or in `due` seconds; waits it already, nothing happens.
 
         True: the caller must ring.  Idempotent.  Raises StoreUnavailable.
@@ -171,6 +173,7 @@ class Queues:
             math.ceil(due * 1000),
             int(in_front),
             bell.message,
+            int(lost),
         ]
         keys = [names.job(ticket.job_id), *([bell.list] if bell.list else [])]
         return bool(await self.store.script("enqueue", keys, args))

@@ -44,7 +44,7 @@ _ANSWERS: tuple[Literal["lost"], Literal["on"], Literal["cancel"], Literal["unkn
     "unknown",
 )
 #: How an attempt ends that stores no value.
-Ending = Literal["failed", "retrying", "cancelled", "interrupted", "died"]
+Ending = Literal["failed", "retrying", "cancelled", "interrupted", "died", "dead"]
 
 Fields = Mapping[str, str | bytes | int]
 
@@ -252,7 +252,7 @@ class Records:
         """End an attempt that stores no value.  `due`: seconds after which it is to be tried again.
 
         Its failure is kept and told where its record says.  `interrupted` counts as no failure; `died` as a crash, of
-        which the third ends the job.  Safe to repeat.  Raises StoreUnavailable.
+        which the third ends the job, and `dead` ends it at once.  Safe to repeat.  Raises StoreUnavailable.
         """
         names = self.names
         args: list[Arg] = [

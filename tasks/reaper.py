@@ -18,13 +18,14 @@ import msgspec
 from asgi_app import ledger
 from asgi_app.computing import problem_bytes
 from asgi_app.errors import ComputationTimeout, MillpondError
+from asgi_app.jobs import Fields
 from asgi_app.models import Job
 from asgi_app.registry import registry
 from asgi_app.rows import in_database
 from asgi_app.wiring import Node
 from cache_layer.errors import StoreUnavailable
 from cache_layer.queues import LEASE, Held, Kind, Lost, Ticket
-from cache_layer.records import Ending
+from cache_layer.records import MAX_CRASHES, Ending
 from tasks.app import queues
 from tasks.computation import end_computation, give_up
 
@@ -93,9 +94,13 @@ class Reaper:
         ticket = _ticket(job_id, lost, "computation")
         if lost.fence == 0:  # taken, and not claimed; or claimed just before the end
             fields = await self._node.records.get(job_id) or {}
-            if fields.get("status") in ("queued", "retrying"):
+            waits = fields.get("status") in ("queued", "retrying")
+            if waits and int(fields.get("unclaimed", 0)) >= MAX_CRASHES - 1:
+                await self._bury(ticket, fields, lost)
+                return
+            if waits:
                 bell = self._node.doorbell.bell(job_id, queue=lost.queue, priority=lost.priority)
-                if await self._node.queues.enqueue(ticket, bell, in_front=True):
+                if await self._node.queues.enqueue(ticket, bell, in_front=True, lost=True):
                     await self._node.submitter.ring(lost.queue)
                 return
             if fields.get("status") != "running":
@@ -113,6 +118,15 @@ class Reaper:
         ended = await end_computation(self._node, ticket, lost.fence, how, lost.worker, problem, 0.0)
         if ended.status:
             log.warning("job %s: attempt %d was lost (%s): %s", job_id, lost.fence, lost.reason, ended.status)
+
+    async def _bury(self, ticket: Ticket, fields: Fields, lost: Lost) -> None:
+        """End a computation that kills every process before its claim: `tags` and `vary` are the author's code."""
+        claim = await self._node.records.claim(
+            ticket, None, fields["lease"], worker=lost.worker, pid=lost.pid, within=60.0, token=f"buried {lost.pid}"
+        )
+        if claim.what == "claimed":
+            await end_computation(self._node, ticket, claim.fence, "dead", lost.worker)
+            log.warning("job %s: killed %d processes before its claim: dead", ticket.job_id, MAX_CRASHES)
 
     async def _see_after_action(self, job_id: str, lost: Lost) -> None:
         row = await in_database(ledger.get, job_id)

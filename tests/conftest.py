@@ -37,7 +37,7 @@ _numbers = count(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """With `-n` this process only starts others: what they inherit must not set Django up before they have come here."""
+    """With `-n` this process only starts others: what they inherit must not set Django up before they come here."""
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
         os.environ.pop("DJANGO_SETTINGS_MODULE", None)
 

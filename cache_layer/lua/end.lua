@@ -1,7 +1,7 @@
 -- An attempt at a computation ended without a value: it failed, shall be tried again, was cancelled or interrupted, or its
 -- worker died.
 -- KEYS 1 job  2 index of live jobs  3 what its worker holds
--- ARGV 1 fence  2 job id  3 what came of it: failed, retrying, cancelled, interrupted, died  4 problem JSON ("" none)
+-- ARGV 1 fence  2 job id  3 what came of it: failed, retrying, cancelled, interrupted, died, dead  4 problem JSON ("" none)
 --      5 job channel  6 ttl of a finished job, ms  7 ms after which it is due again (retrying, interrupted, died)
 --      8 prefix of the queues  9 ms after which somebody looks after a waiting job  10 attempts kept in the history
 --      11 crashes after which a job is dead  12 problem of a dead job  13 ttl of a dead one, ms  14 index of dead ones
@@ -15,7 +15,8 @@ local was = redis.call('HMGET', KEYS[1], 'status', 'fence', 'lease', 'failure', 
   'lane', 'cancel')
 if was[1] ~= 'running' or was[2] ~= ARGV[1] then return {'', 0, ''} end
 local what, problem, ring = ARGV[3], ARGV[4], 0
-if what == 'died' then
+if what == 'dead' then problem = ARGV[12]
+elseif what == 'died' then
   if redis.call('HINCRBY', KEYS[1], 'crashes', 1) >= tonumber(ARGV[11]) then what, problem = 'dead', ARGV[12] end
 elseif what == 'retrying' then redis.call('HINCRBY', KEYS[1], 'failures', 1)
 elseif what == 'interrupted' then redis.call('HINCRBY', KEYS[1], 'reruns', 1) end

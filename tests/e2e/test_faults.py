@@ -203,3 +203,15 @@ def test_a_killed_supervisor_leaves_no_orphan(own_service: Service) -> None:
     own_service.kill()
     until(lambda: not [process for process in started if process.is_running()], "all parts are gone")
     own_service.start()
+
+
+def test_a_job_that_kills_its_process_before_the_claim(own_service: Service) -> None:
+    """The author's own tags end the process: three times, and then the job is dead and its readers are told."""
+    path = "/api/v1/resources/test.unclaimable?name=x"
+    answer = own_service.get(path, Prefer="respond-async")
+    assert answer.status_code == 202
+    job = f"/api/v1/jobs/{answer.json()['id']}"
+    until(lambda: own_service.get(job).json()["status"] == "dead", "it is dead", within=50.0)
+    assert own_service.ledger().count("deadly x") == 3
+    assert own_service.get(path).json()["type"] == "computation-failed"
+    assert own_service.get("/api/v1/resources/test.echo?text=alive", Prefer="wait=20").status_code == 200

@@ -248,3 +248,17 @@ def fickle(name: Name) -> None:
     note(f"fickle {name}")
     if (_home() / "ledger").read_text().split("\n").count(f"fickle {name}") < 2:
         raise ValueError("not in the mood")
+
+
+def _deadly_in_a_worker(params: Any) -> tuple[str, ...]:
+    """Tags that can be told anywhere but where the value is computed."""
+    if os.environ.get("MILLPOND_ROLE") == "worker":
+        note(f"deadly {params.name}")
+        os._exit(3)
+    return ()
+
+
+@resource("test.unclaimable", retries=0, tags=_deadly_in_a_worker, error_ttl=60)
+def unclaimable(name: Name) -> str:
+    """Nobody gets here: its process dies before it has the job."""
+    return name
