@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
-from asgi_app import jobs, ledger
+from asgi_app import backlog, jobs, ledger
 from asgi_app.access import is_staff
 from asgi_app.errors import Conflict, MillpondError, store_away
 from asgi_app.jobs import TERMINAL, Fields
@@ -126,7 +126,7 @@ class Desk:
         A page may have fewer jobs than `most`, and a next one nevertheless.  Raises StoreUnavailable, Unavailable.
         """
         owner = None if is_staff(principal) else principal.user_id or ""
-        rows = await in_database(ledger.page, before, most + 1, owner=owner, statuses=statuses, name=name)
+        rows = await in_database(backlog.page, before, most + 1, owner=owner, statuses=statuses, name=name)
         try:
             stored, reached = await self._computations(principal, before, statuses, name, most + 1)
             partial = False

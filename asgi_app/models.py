@@ -54,7 +54,7 @@ class Job(models.Model):
     """One run of an action: its record, and (while `rung_at` is empty) the entry of the outbox that says it is to run.
 
     It is written in the transaction of whoever asks for it.  All its times are by the clock of the database.  What may
-    become of it says `tasks/LIFECYCLE.md`; only `asgi_app/ledger.py` writes it.
+    become of it says `tasks/LIFECYCLE.md`; only `asgi_app/ledger.py` changes it.
     """
 
     #: UUIDv7: their order is that of creation.

@@ -17,7 +17,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from asgi_app import ledger
+from asgi_app import backlog, ledger
 from asgi_app.doorbell import Doorbell
 from asgi_app.env import Env
 from asgi_app.errors import MillpondError, TooManyRequests, Unavailable
@@ -241,7 +241,7 @@ class Submitter:
         await asyncio.sleep(_TOLD_WITHIN)
         told, self._rung = self._rung, []
         with suppress(MillpondError):  # the relay puts them on their queues once more, which changes nothing
-            await in_database(ledger.rung, told, ago=time.monotonic() - since)
+            await in_database(backlog.rung, told, ago=time.monotonic() - since)
 
     async def _admit(self, order: Order) -> None:
         """Raises Unavailable or TooManyRequests when too much waits already."""
@@ -257,7 +257,7 @@ class Submitter:
             raise self._refusal(admission.what, admission.wait)
 
     async def _admit_by_database(self, order: Order) -> None:
-        waiting, own = await in_database(ledger.waiting, order.queue, order.owner)
+        waiting, own = await in_database(backlog.waiting, order.queue, order.owner)
         if waiting >= self._env.queue_limit:
             raise self._refusal("full", None)
         if 0 < self._queues.limits.of_lane(order.owner) <= own:

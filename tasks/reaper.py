@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from asgi_app import ledger
+from asgi_app import backlog, ledger
 from asgi_app.computing import problem_bytes
 from asgi_app.errors import ComputationTimeout, MillpondError
 from asgi_app.jobs import Fields
@@ -132,7 +132,7 @@ class Reaper:
         row = await in_database(ledger.get, job_id)
         if row is not None and row.status == "running" and not await self._is_attempt(row, lost):
             return
-        due = 0.0 if row is None else await in_database(ledger.seconds_until_due, row)
+        due = 0.0 if row is None else await in_database(backlog.seconds_until_due, row)
         ticket = _ticket(job_id, lost, "action")
         await self._release(ticket, lost.worker, over=row is None)
         if row is None or row.status in ledger.TERMINAL:
@@ -175,7 +175,7 @@ class Reaper:
     async def _look_at_actions(self) -> None:
         for row in await in_database(_expired):
             await self._release(ledger.ticket(row), over=True)
-        rows = await in_database(ledger.running, most=_MOST)
+        rows = await in_database(backlog.running, most=_MOST)
         workers = sorted({row.worker for row in rows})
         dead = await self._node.queues.expired(workers)
         held = {worker: await self._held(worker) for worker in workers if worker not in dead}
@@ -196,12 +196,12 @@ class Reaper:
     async def compare(self) -> None:
         """Actions that wait, as the database says, and stand on no queue are put there by the relay: their place was
         lost, or whoever took them has not claimed them.  Raises StoreUnavailable, Unavailable."""
-        ids = await in_database(ledger.said_to_wait, self._compared, older_than=_SETTLED, most=_MOST)
+        ids = await in_database(backlog.said_to_wait, self._compared, older_than=_SETTLED, most=_MOST)
         self._compared = ids[-1] if len(ids) == _MOST else ""
         waits = await self._node.queues.waits(ids)
         missing = [job_id for job_id, there in zip(ids, waits, strict=True) if not there]
         if missing:
-            log.warning("%d actions stood on no queue", await in_database(ledger.not_on_queue, missing))
+            log.warning("%d actions stood on no queue", await in_database(backlog.not_on_queue, missing))
 
     async def _held(self, worker: str) -> set[str]:
         ids = await self._node.store.command("HKEYS", self._node.store.names.held(worker))
@@ -218,11 +218,11 @@ class Reaper:
         await self._node.records.sweep()
         await self._node.queues.forget_cancels()
         routine = [action.name for action in registry.actions.values() if action.schedule is not None]
-        await in_database(ledger.purge, older_than=self._node.env.job_retention, most=_MOST, routine=routine)
+        await in_database(backlog.purge, older_than=self._node.env.job_retention, most=_MOST, routine=routine)
 
 
 def _expired() -> list[Job]:
-    return ledger.expire(ledger.overdue(most=_MOST))
+    return ledger.expire(backlog.overdue(most=_MOST))
 
 
 def _ticket(job_id: str, lost: Lost, kind: Kind) -> Ticket:

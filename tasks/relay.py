@@ -18,7 +18,7 @@ from channels.db import database_sync_to_async
 from django.conf import settings
 from django.db import Error
 
-from asgi_app import ledger
+from asgi_app import backlog, ledger
 from asgi_app.errors import MillpondError
 from asgi_app.invalidating import outbox
 from asgi_app.rows import in_database
@@ -71,11 +71,11 @@ async def relay_actions(node: Node, *, age: float = AGE) -> int:
     """
     known = node.store.names.queues("known")
     if await node.store.command("EXISTS", known) == 0:
-        lost = await in_database(ledger.forget_rings)
+        lost = await in_database(backlog.forget_rings)
         await node.store.command("SET", known, "1", "PX", _REMEMBERED)
         if lost:
             log.warning("the store has lost its queues: %d actions are put on them again", lost)
-    found = await in_database(ledger.unrung, older_than=age, most=BATCH)
+    found = await in_database(backlog.unrung, older_than=age, most=BATCH)
     put = [await node.submitter.put_on_queue(ledger.ticket(row), due=due) for row, due in found]
     return sum(put)
 

@@ -19,7 +19,7 @@ from django.contrib.auth.models import Group
 from django.db import OperationalError, connection, connections, transaction
 from django.db.models.functions import Now
 
-from asgi_app import ledger, run, wiring
+from asgi_app import backlog, ledger, run, wiring
 from asgi_app.errors import IdempotencyMismatch, MillpondError
 from asgi_app.jobs import dump_principal
 from asgi_app.ledger import Order
@@ -175,7 +175,7 @@ def test_it_is_on_its_queue_after_the_commit_and_not_before() -> None:
     row = ledger.get(job_id)
     assert row is not None
     assert (row.status, row.owner, row.parameters()) == ("queued", "*", {"name": "x", "seconds": 1.0})
-    ledger.rung([job_id])
+    backlog.rung([job_id])
     assert relay() == 0
 
 
@@ -301,8 +301,8 @@ def test_a_retry_waits_for_its_time() -> None:
     found = now(row)
     assert (found.status, found.failures, found.crashes, found.rung_at) == ("retrying", 1, 0, None)
     assert json.loads(found.history)[0]["detail"] == "no luck"
-    assert 50 < ledger.seconds_until_due(found) <= 60
-    ((same, left),) = ledger.unrung(older_than=0.0, most=10)
+    assert 50 < backlog.seconds_until_due(found) <= 60
+    ((same, left),) = backlog.unrung(older_than=0.0, most=10)
     assert same.id == row.id
     assert 50 < left <= 60
     assert relay() == 1
@@ -372,7 +372,7 @@ def test_what_has_not_begun_in_time_expires() -> None:
     past(claimed, "expires_at")
     past(found, "expires_at")
     assert ledger.claim(str(claimed.id), "w") is None
-    assert [row.id for row in ledger.expire(ledger.overdue(most=10))] == [found.id]
+    assert [row.id for row in ledger.expire(backlog.overdue(most=10))] == [found.id]
     assert {now(claimed).status, now(found).status} == {"expired"}
     assert [now(row).status for row in kept] == ["queued", "queued"]
     assert ledger.claim(str(kept[0].id), "w") is not None
@@ -387,7 +387,7 @@ def test_what_is_over_is_purged_in_time() -> None:
     past(old, "finished_at", "created_at")
     past(waiting, "created_at")
     past(running, "created_at")
-    assert ledger.purge(older_than=60.0, most=10) == 1
+    assert backlog.purge(older_than=60.0, most=10) == 1
     assert set(Job.objects.values_list("pk", flat=True)) == {young.id, waiting.id, running.id}
     assert not ledger.discard(str(waiting.id))
     assert ledger.discard(str(young.id))
@@ -404,7 +404,7 @@ def test_a_store_that_lost_its_queues_gets_them_back() -> None:
     attempt(running)
     ledger.cancel(str(over.id))
     past(later, "started_at")
-    ledger.rung([str(waiting.id), str(later.id)])
+    backlog.rung([str(waiting.id), str(later.id)])
     assert relay() == 0
     forget_the_queues()
     assert waits(waiting, later) == [False, False]
@@ -419,7 +419,7 @@ def test_a_place_that_was_lost_alone_is_found() -> None:
     """The database says that it waits, and it stands nowhere: who compares the two sees to it."""
     lost, there = made(), made()
     assert relay() == 2
-    ledger.rung([str(lost.id), str(there.id)])
+    backlog.rung([str(lost.id), str(there.id)])
     assert take() is not None, "somebody took the first, and is never heard of again"
     looks = reaper()
     wiring.call(lambda node: looks.compare())
@@ -497,10 +497,10 @@ def test_a_late_word_that_it_was_rung_for_is_of_no_claim_before_it() -> None:
     row = made()
     assert relay() == 1
     ledger.again(attempt(row), "interrupted")
-    ledger.rung([str(row.id)], ago=0.2)
+    backlog.rung([str(row.id)], ago=0.2)
     assert now(row).rung_at is None
     past(row, "started_at")
-    ledger.rung([str(row.id)], ago=0.2)
+    backlog.rung([str(row.id)], ago=0.2)
     assert now(row).rung_at is not None
 
 
