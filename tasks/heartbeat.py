@@ -1,9 +1,9 @@
 """A worker's parent process: it shows life, and watches over the attempts of its children.
 
 It runs in a thread of the parent, beside Celery and with a connection of its own: a child that holds its interpreter,
-or a broker that hangs, does not stop it. Invariant: a worker has its lease, and its queues count as attended, only
-while this thread has shown a sign lately; and a child is ended by force only while it is stopped and the store says
-that it runs just the attempt that shall end.
+or a broker that hangs, does not stop it.
+Invariant: a worker has its lease, and its queues count as attended, only while this thread has shown a sign lately; and
+a child is ended by force only while it is stopped and the store says that it runs just the attempt that shall end.
 """
 
 from __future__ import annotations
