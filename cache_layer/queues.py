@@ -197,13 +197,19 @@ class Queues:
         name = self.names.held(worker)
         await self.store.transaction(("HSET", name, job_id, msgspec.json.encode(held)), ("PEXPIRE", name, HELD_TTL))
 
+    async def held(self, worker: str) -> dict[str, Held]:
+        """What a worker holds.  Raises StoreUnavailable."""
+        found = await self.store.command("HGETALL", self.names.held(worker))
+        return {job_id.decode(): msgspec.json.decode(raw, type=Held) for job_id, raw in _pairs(found)}
+
     async def lose(self, worker: str, job_id: str, held: Held) -> None:
-        """A worker lets go of a job it could not end: a reaper sees after it.  Raises StoreUnavailable."""
-        lost = {**msgspec.structs.asdict(held), "reason": "died", "worker": worker}
-        await self.store.transaction(
-            ("HSETNX", self.names.losses(), job_id, msgspec.json.encode(lost)),
-            ("HDEL", self.names.held(worker), job_id),
-        )
+        """A worker lets go of a job it could not end, if that process still holds it: a reaper sees after it.
+
+        Raises StoreUnavailable.
+        """
+        names = self.names
+        args: list[Arg] = [job_id, held.pid, worker, "died", held.fence or "", "1"]
+        await self.store.script("lost", [names.held(worker), names.losses()], args)
 
     async def release(self, ticket: Ticket, *, worker: str = "", over: bool) -> str:
         """An action neither waits nor runs (here) any more; the queue that must be rung for because of it, "" for none.

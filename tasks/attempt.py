@@ -33,7 +33,7 @@ from tasks.clock import store_time
 from tasks.identity import worker_name
 from tasks.limits import TimeLimitReached, time_limit
 from tasks.loop import result_of
-from tasks.persistence import PERSISTENCE
+from tasks.persistence import PERSISTENCE, insist
 from tasks.progress import JobCancelled, ProgressReport
 from tasks.verdict import GRACE
 
@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 #: Attempts whose functions run in this process: (job, number of the attempt).
 under_way: set[tuple[str, int]] = set()
+#: Attempts this process has gone on from while the store was away: there it still is at them.
+_still_held: list[Attempt] = []
 #: Seconds between two questions whether the attempt goes on.
 BEAT = 1.0
 #: Seconds a successful run takes at least to be of interest to those who want to know how long such runs take.
@@ -159,9 +161,17 @@ class Attempt(ABC):
         self._deadline += round(2000 * PERSISTENCE)
 
     def let_go(self) -> None:
-        """This process goes on without having ended the attempt: a reaper does.  It raises nothing."""
+        """This process goes on without having ended the attempt: a reaper does.  It raises nothing.
+
+        While the store is away it is said later, see `let_go_of_the_rest`.
+        """
         with suppress(Exception):
-            wiring.call(lambda node: node.queues.lose(self.worker, self.id, self.holding()), 5.0)
+            wiring.call(self._lose, 5.0)
+            return
+        _still_held.append(self)
+
+    async def _lose(self, node: wiring.Node) -> None:
+        await node.queues.lose(self.worker, self.id, self.holding())
 
     def _call(self) -> Any:
         _close_old_connections()  # a function that needs none keeps none from others
@@ -224,6 +234,16 @@ class Attempt(ABC):
         while True:
             await asyncio.sleep(BEAT)
             await self._beat(node)
+
+
+def let_go_of_the_rest() -> None:
+    """Before this process takes a job it is at no other: at the end of that one's time it would be ended by force.
+
+    Raises StoreUnavailable or Unavailable.
+    """
+    while _still_held:
+        insist(_still_held[-1]._lose)
+        _still_held.pop()
 
 
 async def _note(node: wiring.Node, name: str, took: float) -> None:

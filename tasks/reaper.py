@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
@@ -178,14 +178,14 @@ class Reaper:
         rows = await in_database(backlog.running, most=_MOST)
         workers = sorted({row.worker for row in rows})
         dead = await self._node.queues.expired(workers)
-        held = {worker: await self._held(worker) for worker in workers if worker not in dead}
+        held = {worker: await self._node.queues.held(worker) for worker in workers if worker not in dead}
         unheld: dict[tuple[str, int], float] = {}
         now = time.monotonic()
         for row in rows:
             seen = (str(row.id), row.fence)
             if row.worker in dead:
                 await self._action_lost(row, "died")
-            elif str(row.id) not in held[row.worker]:
+            elif not _is_held(row, held[row.worker]):
                 unheld[seen] = self._unheld.get(seen, now)
                 if now - unheld[seen] > LEASE:
                     await self._action_lost(row, "died")
@@ -203,10 +203,6 @@ class Reaper:
         if missing:
             log.warning("%d actions stood on no queue", await in_database(backlog.not_on_queue, missing))
 
-    async def _held(self, worker: str) -> set[str]:
-        ids = await self._node.store.command("HKEYS", self._node.store.names.held(worker))
-        return {job_id.decode() for job_id in ids}
-
     async def _remind(self, job_id: str) -> None:
         """Of a wish to cancel that the store has lost."""
         cancels = self._node.store.names.cancels()
@@ -223,6 +219,12 @@ class Reaper:
 
 def _expired() -> list[Job]:
     return ledger.expire(backlog.overdue(most=_MOST))
+
+
+def _is_held(row: Job, by_its_worker: Mapping[str, Held]) -> bool:
+    """Taken is not enough: whoever has claimed it says so with the number of the attempt, at the next beat at last."""
+    found = by_its_worker.get(str(row.id))
+    return found is not None and found.fence == row.fence
 
 
 def _ticket(job_id: str, lost: Lost, kind: Kind) -> Ticket:

@@ -13,7 +13,7 @@ from asgi_app.errors import MillpondError
 from cache_layer.queues import Ticket
 from tasks.action import ActionAttempt
 from tasks.app import app
-from tasks.attempt import Attempt
+from tasks.attempt import Attempt, let_go_of_the_rest
 from tasks.computation import ComputationAttempt
 from tasks.identity import worker_name
 from tasks.persistence import insist
@@ -26,23 +26,28 @@ log = logging.getLogger(__name__)
 @app.task(name=TASK, ignore_result=True, acks_late=app.settings.on_rabbitmq)
 def run_job(queue: str) -> None:
     """Run the job of this queue whose turn it is, if one waits."""
+    let_go_of_the_rest()
     ticket = insist(lambda node: node.queues.take(queue, worker=worker_name(), pid=os.getpid()))
     if ticket is None:
         log.debug("nothing waits on %s", queue)
         return
     attempt = attempt_at(ticket)
     try:
+        _make(attempt)
+    except BaseException:  # its beginning or its end could not be written, or this process has to go
+        attempt.let_go()
+        raise
+
+
+def _make(attempt: Attempt) -> None:
+    try:
         claimed = attempt.claim()
     except MillpondError as error:
-        log.warning("job %s cannot be run here: %s", ticket.job_id, error.detail)
+        log.warning("job %s cannot be run here: %s", attempt.id, error.detail)
         attempt.refuse(error)
         return
     if claimed:
-        try:
-            attempt.run()
-        except BaseException:  # its end could not be written, or this process has to go
-            attempt.let_go()
-            raise
+        attempt.run()
 
 
 def attempt_at(ticket: Ticket) -> Attempt:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from threading import Barrier, Thread
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import OperationalError, connection, connections, transaction
+from django.db import DatabaseError, OperationalError, connection, connections, transaction
 from django.db.models.functions import Now
 
 from asgi_app import backlog, ledger, run, wiring
@@ -26,11 +27,16 @@ from asgi_app.ledger import Order
 from asgi_app.models import Job
 from asgi_app.registry import Principal, action, registry
 from asgi_app.submitting import new_id
+from cache_layer import records
+from cache_layer.errors import StoreUnavailable
 from cache_layer.queues import Ticket
+from tasks import action as action_module
 from tasks import reaper as reaper_module
 from tasks.action import ActionAttempt
+from tasks.identity import worker_name
 from tasks.reaper import Reaper
 from tasks.relay import relay_actions
+from tasks.runner import run_job
 from tests.support import child
 from tests.support.store import StoreServer
 
@@ -201,6 +207,7 @@ with transaction.atomic():
     relays = """
 from asgi_app.models import Job
 from tasks.relay import relay_actions
+from tasks.runner import run_job
 row, = Job.objects.all()
 taken = lambda: wiring.call(lambda node: node.queues.take("default", worker="w", pid=1))
 assert (row.status, row.rung_at, taken()) == ("queued", None, None)
@@ -455,26 +462,73 @@ def test_what_a_dead_worker_held_is_seen_after() -> None:
 
 
 def test_a_running_action_that_nobody_holds_has_died(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its worker lives and knows nothing of it; one whose worker holds it goes on."""
+    """Its worker lives and knows nothing of it, or of this attempt at it; one whose worker holds it goes on."""
     monkeypatch.setattr(reaper_module, "LEASE", 0.0)
-    held, nobody_s = made(), made()
-    assert relay() == 2
-    for _ in range(2):
-        take("w")
-    for row in (held, nobody_s):
+    rows = held, _not_begun, nobody_s = made(), made(), made()
+    assert relay() == 3
+    for row in rows:
+        ticket = take("w")
+        assert ticket is not None
         attempt(row)
+        if row is held:
+            first = records.held(ticket, pid=1, fence=1)
     looks = reaper()
 
     async def look(node: wiring.Node) -> None:
         await node.queues.watch("w", "w", [], life=5.0)
+        await node.queues.hold("w", str(held.id), first)
         await node.store.command("HDEL", node.store.names.held("w"), str(nobody_s.id))
         await looks.look()
         await asyncio.sleep(0.01)
         await looks.look()
 
     wiring.call(look)
-    assert [now(row).status for row in (held, nobody_s)] == ["running", "queued"]
-    assert waits(held, nobody_s) == [False, True]
+    assert [now(row).status for row in rows] == ["running", "queued", "queued"]
+    assert waits(*rows) == [False, True, True]
+
+
+def test_what_could_not_be_begun_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is claimed, and the database is away before it is read: its process says that it is at it no longer."""
+    row = made()
+    relay()
+
+    def lost(job_id: str, worker: str) -> None:
+        claimed = ledger.claim(job_id, worker)
+        assert claimed is not None
+        raise DatabaseError("the answer was lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(action_module, "ledger", SimpleNamespace(**{**vars(ledger), "claim": lost}))
+        with pytest.raises(DatabaseError):
+            run_job("default")
+    assert now(row).status == "running"
+    looks = reaper()
+    wiring.call(lambda _: looks.round())
+    assert (now(row).status, now(row).crashes) == ("queued", 1)
+    assert waits(row) == [True]
+
+
+def test_a_process_that_takes_a_job_is_at_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store was away when it went on from an attempt: that is said before it takes the next job."""
+    row = made()
+    relay()
+    ticket = take(worker_name(), os.getpid())
+    assert ticket is not None
+    left = ActionAttempt(ticket)
+    assert left.claim()
+
+    async def away(*_: object) -> None:
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(left, "_lose", away)
+        left.let_go()
+    assert wiring.call(lambda node: node.queues.held(worker_name())).keys() == {str(row.id)}
+    run_job("default")
+    assert wiring.call(lambda node: node.queues.held(worker_name())) == {}
+    looks = reaper()
+    wiring.call(lambda _: looks.round())
+    assert (now(row).status, now(row).crashes) == ("queued", 1)
 
 
 def test_a_zombie_leaves_the_place_of_its_job_alone() -> None:

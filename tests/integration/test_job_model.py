@@ -153,7 +153,7 @@ class ModelReaper(Reaper):
         for job in running:
             if job.worker in dead:
                 await self._machine.died(job)
-            elif job.id not in await self._held(job.worker):
+            elif job.id not in await self._node.queues.held(job.worker):
                 unheld.add((job.id, job.fence))
                 if (job.id, job.fence) in self._missed:
                     await self._machine.died(job)
