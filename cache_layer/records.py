@@ -337,16 +337,21 @@ class Records:
         return [fields for raw in found if (fields := _fields(raw))], ids[-1].decode() if len(ids) == most else ""
 
     async def sweep(self, most: int = 1000) -> int:
-        """Forget ids of computations whose records are gone, the oldest first; how many.  Raises StoreUnavailable."""
-        names = self.names
-        ids = await self.store.command("ZRANGE", names.all_jobs(), 0, most - 1)
-        if not ids:
-            return 0
-        there = await self.store.transaction(*(("EXISTS", names.job(job_id.decode())) for job_id in ids))
-        gone = [job_id for job_id, exists in zip(ids, there, strict=True) if not exists]
-        if gone:
-            await self.store.command("ZREM", names.all_jobs(), *gone)
-        return len(gone)
+        """Forget ids of computations whose records are gone; how many.  `most`: looked at in one round trip.
+
+        All that began long enough ago, for some of the oldest may be kept longer.  Raises StoreUnavailable.
+        """
+        names, after, forgotten = self.names, "-", 0
+        until = f"({_oldest_id(_milliseconds(await self.store.command('TIME')) - COMPUTATION_TTL)}"
+        while True:
+            ids = await self.store.command("ZRANGE", names.all_jobs(), after, until, "BYLEX", "LIMIT", 0, most)
+            if not ids:
+                return forgotten
+            there = await self.store.transaction(*(("EXISTS", names.job(job_id.decode())) for job_id in ids))
+            gone = [job_id for job_id, exists in zip(ids, there, strict=True) if not exists]
+            if gone:
+                await self.store.command("ZREM", names.all_jobs(), *gone)
+            after, forgotten = f"({ids[-1].decode()}", forgotten + len(gone)
 
     async def discard(self, job_id: str) -> None:
         """Forget a computation that is over.  Raises StoreUnavailable."""
@@ -386,6 +391,12 @@ def held(ticket: Ticket, *, pid: int, fence: int = 0, deadline: int = 0) -> Held
 def job_epoch(job_id: str) -> str:
     """The epoch of a job's topic: a job never starts over, so it follows from the id."""
     return job_id.replace("-", "")[-8:]
+
+
+def _oldest_id(unix_ms: int) -> str:
+    """Before all ids of jobs that began then, after all of those before: they begin with the time (UUIDv7)."""
+    begin = f"{unix_ms:012x}"
+    return f"{begin[:8]}-{begin[8:]}"
 
 
 def _milliseconds(time: Sequence[bytes]) -> int:

@@ -245,8 +245,10 @@ async def keep_delivering(node: Node) -> None:
             try:
                 await deliverer.start_due()
                 if time.monotonic() - forgotten > FORGET_EVERY:
-                    forgotten = time.monotonic()
-                    await database_sync_to_async(forget)()
+                    since, many = time.monotonic(), await database_sync_to_async(forget)()
+                    forgotten = (
+                        since if many < BATCH else forgotten
+                    )  # else there are more, and they go in the next round
             except Error as error:
                 log.warning("webhooks wait: %s", error)
             except Exception:

@@ -41,7 +41,11 @@ else
   redis.call('HSET', KEYS[1], 'status', what, 'finished_at', now)
   redis.call('PEXPIRE', KEYS[1], what == 'dead' and ARGV[13] or ARGV[6])
   redis.call('ZREM', KEYS[2], ARGV[2])
-  if what == 'dead' then redis.call('ZADD', ARGV[14], now, ARGV[2]) redis.call('PEXPIRE', ARGV[14], ARGV[13]) end
+  if what == 'dead' then
+    redis.call('ZREMRANGEBYSCORE', ARGV[14], '-inf', now - tonumber(ARGV[13]))
+    redis.call('ZADD', ARGV[14], now, ARGV[2])
+    redis.call('PEXPIRE', ARGV[14], ARGV[13])
+  end
   if was[3] and redis.call('GET', was[3]) == ARGV[2] then
     redis.call('UNLINK', was[3])
     if what ~= 'cancelled' then redis.call('SET', was[4], problem, 'PX', was[6]) end

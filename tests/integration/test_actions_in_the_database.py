@@ -403,6 +403,18 @@ def test_what_is_over_is_purged_in_time() -> None:
 # --- the queues in the store
 
 
+def test_all_that_is_over_is_purged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much it is: more may end in a minute than are deleted at once."""
+    monkeypatch.setattr(reaper_module, "_MOST", 2)
+    for _ in range(5):
+        row = made()
+        ledger.end(attempt(row), "succeeded")
+        Job.objects.filter(pk=row.pk).update(finished_at=Now() - timedelta(days=1000))
+    looks = reaper()
+    wiring.call(lambda _: looks.sweep())
+    assert not Job.objects.exists()
+
+
 def test_a_store_that_lost_its_queues_gets_them_back() -> None:
     """All that waits is put on its queue again, also what is due later; what runs or is over is not."""
     waiting, later, running, over = made(), made(), made(), made()
