@@ -225,16 +225,22 @@ class Submitter:
         self._rung.append(ticket.job_id)
         return True
 
-    async def ring(self, queue: str, job_id: str = "", priority: int = 5, *, times: int = 1) -> None:
-        """Ring for a queue.  It raises nothing: a ring that is lost is rung again by a reaper."""
+    async def ring(self, queue: str, job_id: str = "", priority: int = 5, *, times: int = 1) -> bool:
+        """Ring for a queue; whether the broker has said that it will be heard.
+
+        It raises nothing: a ring that is lost is rung again by a reaper.
+        """
         for _ in range(times):
             # Celery takes a second message of the same id for the first one delivered again.
             bell = self._doorbell.bell(job_id or new_id(), queue=queue, priority=priority)
-            with suppress(Unavailable, StoreUnavailable):
+            try:
                 if bell.list:
                     await self._records.store.command("LPUSH", bell.list, bell.message)
                 else:
                     await self._doorbell.ring(bell)
+            except (Unavailable, StoreUnavailable):
+                return False
+        return True
 
     async def _tell_database(self) -> None:
         since = time.monotonic()

@@ -274,6 +274,13 @@ class Queues:
             lost={job_id.decode(): msgspec.json.decode(raw, type=Lost) for job_id, raw in _pairs(lost)},
         )
 
+    async def not_rung(self, queue: str) -> None:
+        """The broker did not take a ring: that nobody hears of it is no sign of busy workers.
+
+        Raises StoreUnavailable.
+        """
+        await self.store.command("HDEL", self.names.queues(f"s:{queue}"), "patience")
+
     async def seen_after(self, job_id: str, lost: Lost) -> None:
         """A loss is one no longer; another one of the same job still is.  Raises StoreUnavailable."""
         await self.let_go(job_id, worker=lost.worker, pid=lost.pid, fence=lost.fence)

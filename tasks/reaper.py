@@ -61,7 +61,8 @@ class Reaper:
         """
         found = await self._node.queues.round(self._queues)
         for queue, times in found.rings.items():
-            await self._node.submitter.ring(queue, times=times)
+            if not await self._node.submitter.ring(queue, times=times):
+                await self._node.queues.not_rung(queue)
         for job_id, lost in found.lost.items():
             await self._see_after(job_id, lost)
 

@@ -132,8 +132,9 @@ class ModelReaper(Reaper):
         #: Attempts that the look before this one has missed: time passes from look to look.
         self._missed: set[tuple[str, int]] = set()
 
-    async def _ring(self, queue: str, *, times: int = 1) -> None:
+    async def _ring(self, queue: str, *, times: int = 1) -> bool:
         assert queue in QUEUES
+        return True
 
     async def _see_after_action(self, job_id: str, lost: Lost) -> None:
         job = self._machine.known[job_id]

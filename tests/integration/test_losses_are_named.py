@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from asgi_app.env import load_env
+from asgi_app.submitting import Submitter
 from cache_layer.queues import Limits, Lost
 from cache_layer.records import held
 from cache_layer.redis import Store
+from tasks.app import app
+from tasks.reaper import Reaper
+from tasks.submit import CeleryDoorbell
 from tests.support.jobs import Jobs
 
 WITHIN = 20.0
@@ -97,3 +105,29 @@ async def test_a_dead_worker_s_job_whose_earlier_loss_is_not_forgotten(jobs: Job
     await named(jobs)
     await jobs.queues.seen_after("a", first)
     assert (await named(jobs))["a"].worker == "second"
+
+
+@pytest.mark.parametrize(("taken", "patience"), [(True, b"5000"), (False, None)])
+async def test_a_broker_that_was_away_is_rung_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch, taken: bool, patience: bytes | None
+) -> None:
+    """Rings that it took and nobody hears become seldom, for workers are busy; those it did not take do not."""
+
+    def send_task(name: str, args: tuple[str], **_: object) -> None:
+        if not taken:
+            raise OSError("connection refused")
+
+    monkeypatch.setattr(app, "send_task", send_task)
+    jobs = Jobs(store, Limits(queue=1000), native=False)
+    ours = {name: value for name, value in os.environ.items() if name.startswith("MILLPOND_")}
+    settings = load_env({**ours, "MILLPOND_BROKER_URL": "amqp://localhost//"})
+    bells = CeleryDoorbell(settings)
+    node: Any = SimpleNamespace(queues=jobs.queues, doorbell=bells)
+    node.submitter = Submitter(jobs.records, jobs.queues, bells, settings)
+    await jobs.enqueue(jobs.action("a"))
+    await jobs.follows_a_round()
+    await store.command("HSET", jobs.names.queues("s:default"), "rung", 1)
+    await Reaper(node).round()
+    assert await store.command("HGET", jobs.names.queues("s:default"), "patience") == patience
+    await bells.close()
+    await jobs.clean()
