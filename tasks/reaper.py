@@ -17,7 +17,7 @@ import msgspec
 
 from asgi_app import backlog, ledger
 from asgi_app.computing import problem_bytes
-from asgi_app.errors import ComputationTimeout, MillpondError
+from asgi_app.errors import ComputationTimeout, MillpondError, Unavailable
 from asgi_app.jobs import Fields
 from asgi_app.models import Job
 from asgi_app.registry import registry
@@ -63,8 +63,10 @@ class Reaper:
         for queue, times in found.rings.items():
             if not await self._node.submitter.ring(queue, times=times):
                 await self._node.queues.not_rung(queue)
-        for job_id, lost in found.lost.items():
-            await self._see_after(job_id, lost)
+        # Computations first: they need no database, and one that hangs lets each action wait for seconds.
+        for job_id, lost in sorted(found.lost.items(), key=lambda one: one[1].kind == "action"):
+            if not await self._see_after(job_id, lost):
+                break
 
     async def look(self) -> None:
         """What stands in the middle of two steps is put right.  Raises StoreUnavailable, Unavailable."""
@@ -76,7 +78,8 @@ class Reaper:
             await self._node.records.cancel(job_id)
         await self._look_at_actions()
 
-    async def _see_after(self, job_id: str, lost: Lost) -> None:
+    async def _see_after(self, job_id: str, lost: Lost) -> bool:
+        """False: the database is away, and others need not be tried now."""
         try:
             if lost.kind == "action":
                 await self._see_after_action(job_id, lost)
@@ -84,12 +87,14 @@ class Reaper:
                 await self._see_after_computation(job_id, lost)
         except MillpondError as error:
             log.warning("job %s: was lost, and not seen after: %s", job_id, error.detail)
+            return not isinstance(error, Unavailable)
         except StoreUnavailable:
             raise
         except Exception:  # of this job; the others must not wait for it
             log.exception("job %s: was lost, and not seen after", job_id)
         else:
             await self._node.queues.seen_after(job_id, lost)
+        return True
 
     async def _see_after_computation(self, job_id: str, lost: Lost) -> None:
         ticket = _ticket(job_id, lost, "computation")

@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 
 from asgi_app.env import load_env
+from asgi_app.errors import Unavailable
 from asgi_app.submitting import Submitter
 from cache_layer.queues import Limits, Lost
 from cache_layer.records import held
 from cache_layer.redis import Store
+from tasks import reaper as reaper_module
 from tasks.app import app
 from tasks.reaper import Reaper
 from tasks.submit import CeleryDoorbell
 from tests.support.jobs import Jobs
+from tests.support.keys import key
 
 WITHIN = 20.0
 
@@ -131,3 +134,28 @@ async def test_a_broker_that_was_away_is_rung_at_once(
     assert await store.command("HGET", jobs.names.queues("s:default"), "patience") == patience
     await bells.close()
     await jobs.clean()
+
+
+async def test_a_database_that_is_away_is_asked_once_a_round(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost actions wait for it together, and no computation waits with them; no loss is forgotten."""
+    asked: list[str] = []
+
+    async def away(_: object, job_id: str) -> None:
+        asked.append(job_id)
+        raise Unavailable("the database does not answer", retry_after=2.0)
+
+    monkeypatch.setattr(reaper_module, "in_database", away)
+    for number in range(5):
+        await jobs.enqueue(jobs.action(f"action{number}"))
+    await jobs.submit(key(), "computation")
+    for _ in range(6):
+        await jobs.take(pid=1)
+    for job_id in await jobs.holds():
+        await report(jobs, job_id, 1)
+    node: Any = SimpleNamespace(queues=jobs.queues, records=jobs.records, doorbell=SimpleNamespace(lists=lambda _: []))
+    node.doorbell.bell = lambda job_id, *, queue, priority: jobs.bell(job_id, queue)
+    await jobs.follows_a_round()
+    await Reaper(node).round()
+    assert len(asked) == 1
+    assert await jobs.waiting() == ["computation"]
+    assert len(await named(jobs)) == 5
