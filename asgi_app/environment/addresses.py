@@ -164,6 +164,8 @@ def _mysql(url: str) -> dict[str, Any]:
         "charset": "utf8mb4",
         "connect_timeout": CONNECT_TIMEOUT,
         "isolation_level": "read committed",
+        # Django sets it on PostgreSQL only, and here reads what the database's clock says as UTC all the same.
+        "init_command": "SET time_zone = '+00:00'",
         **_query(url),
     }
     return {"ENGINE": "django.db.backends.mysql", **_server(url), "OPTIONS": options}
