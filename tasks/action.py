@@ -47,7 +47,7 @@ class ActionAttempt(Attempt):
         self._row = claimed
         self.what.begins(claimed)
         self.begin(claimed.fence)
-        with suppress(StoreUnavailable):  # the next beat says it
+        with suppress(StoreUnavailable, TimeoutError):  # the next beat says it
             wiring.call(self._hold, 2.0)
             wiring.call(lambda node: node.queues.tell(self.id), 2.0)
         return True
@@ -149,7 +149,7 @@ class ActionAttempt(Attempt):
         else:
             self._leave()
         if status in ("queued", "retrying"):
-            with suppress(StoreUnavailable):
+            with suppress(StoreUnavailable, TimeoutError):
                 wiring.call(lambda node: node.submitter.put_on_queue(self.ticket, due=due, in_front=due == 0), 5.0)
         log.info("job %s: %s", self.id, status or "was no longer this attempt's")
 
@@ -159,7 +159,7 @@ class ActionAttempt(Attempt):
         if row is None or row.status in ledger.TERMINAL:
             self._release(over=True)
             return
-        with suppress(StoreUnavailable):
+        with suppress(StoreUnavailable, TimeoutError):
             wiring.call(
                 lambda node: node.queues.let_go(self.id, worker=self.worker, pid=os.getpid(), fence=self.fence), 5.0
             )
@@ -170,5 +170,5 @@ class ActionAttempt(Attempt):
             if going_on:
                 await node.submitter.ring(going_on)
 
-        with suppress(StoreUnavailable):
+        with suppress(StoreUnavailable, TimeoutError):
             wiring.call(release, 5.0)

@@ -233,13 +233,16 @@ class Attempt(ABC):
     async def _keep_beating(self, node: wiring.Node) -> None:
         while True:
             await asyncio.sleep(BEAT)
-            await self._beat(node)
+            try:
+                await self._beat(node)
+            except Exception:
+                log.exception("job %s: nobody said whether attempt %d goes on", self.id, self.fence)
 
 
 def let_go_of_the_rest() -> None:
     """Before this process takes a job it is at no other: at the end of that one's time it would be ended by force.
 
-    Raises StoreUnavailable or Unavailable.
+    Raises StoreUnavailable, Unavailable or TimeoutError.
     """
     while _still_held:
         insist(_still_held[-1]._lose)

@@ -134,7 +134,7 @@ class Warden:
             reason = judge(held, cancel, alive=alive, now=seen.now)
             if reason == "died":
                 self._report(job_id, held.pid, reason)
-            elif reason is not None and self._shared:
+            elif reason is not None and (self._shared or held.pid == os.getpid()):  # which would stop itself
                 self._give_up(job_id, held.fence, reason)
             elif reason is not None:
                 self._end_child(job_id, held.pid, held.fence, reason)

@@ -22,8 +22,11 @@ PERSISTENCE = 30.0
 
 
 def insist(work: Callable[[wiring.Node], Coroutine[Any, Any, T]]) -> T:
-    """Run store work, again and again while the store is away.  Raises StoreUnavailable or Unavailable in the end."""
-    return _again_and_again(lambda: wiring.call(work, 10.0), (StoreUnavailable, Unavailable))
+    """Run store work, again and again while the store is away, or the loop of this process is blocked.
+
+    Raises StoreUnavailable, Unavailable or TimeoutError in the end.
+    """
+    return _again_and_again(lambda: wiring.call(work, 10.0), (StoreUnavailable, Unavailable, TimeoutError))
 
 
 def insist_in_database(work: Callable[[], T], waiting: Callable[[], object] = lambda: None) -> T:
