@@ -134,9 +134,11 @@ class Desk:
             if not rows:
                 raise store_away() from error
             stored, reached, partial = [], "", True
-        actions = [row.fields() for row in rows]
+        if len(rows) > most:
+            reached = max(reached, str(rows[-1].id))
+        actions = [fields for row in rows if await jobs.visible(fields := row.fields(), principal)]
         found = sorted([*actions, *stored], key=lambda fields: fields["id"], reverse=True)
-        if reached:  # there may be more computations between that one and the next that was found
+        if reached:  # there may be more between that one and the next that was found
             found = [fields for fields in found if fields["id"] >= reached]
         shown = found[:most]
         following = shown[-1]["id"] if len(found) > most else reached or None

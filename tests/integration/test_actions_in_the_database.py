@@ -570,6 +570,32 @@ def test_a_late_word_that_it_was_rung_for_is_of_no_claim_before_it() -> None:
     assert now(row).rung_at is not None
 
 
+def test_a_listing_has_what_may_be_looked_at_one_by_one() -> None:
+    """Whoever may not run an action any more sees none of its jobs there, and the pages go on behind them."""
+    owner = Principal(
+        user_id="7", username="ann", scopes=frozenset({"read"}), is_anonymous=False, permissions=frozenset()
+    )
+    with registry.isolated():
+
+        @action("test.revoked", access="auth.no_longer")
+        def revoked(name: str) -> None: ...
+
+        @action("test.allowed", access="login")
+        def allowed(name: str) -> None: ...
+
+        rows = [made(name=name, params='{"name":"x"}') for name in ("test.allowed", "test.revoked", "test.revoked")]
+        found: list[str] = []
+
+        async def turn_the_pages(node: wiring.Node) -> None:
+            cursor: str | None = ""
+            while cursor is not None:
+                page, cursor, _ = await node.desk.page(owner, before=cursor, most=1)
+                found.extend(fields["id"] for fields in page)
+
+        wiring.call(turn_the_pages)
+    assert found == [str(rows[0].id)]
+
+
 # --- exactly once
 
 
