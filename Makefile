@@ -5,7 +5,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 
 # processes of `make ci`; most tests of whole services wait for something
-AT_ONCE ?= 3
+AT_ONCE ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin

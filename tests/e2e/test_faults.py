@@ -133,7 +133,7 @@ def test_an_action_that_ends_while_the_store_is_silent(own_service: Service) -> 
 def worker_log(service: Service, word: str) -> str:
     """What the worker said of jobs with a word."""
     lines = service.log().splitlines()
-    ids = {line.split("job ")[1].split(":")[0] for line in lines if "tasks.runner" in line and word in line}
+    ids = {line.split("job ")[1].split(":")[0] for line in lines if " tasks." in line and word in line}
     return " ".join(line for line in lines if any(job_id in line for job_id in ids))
 
 
