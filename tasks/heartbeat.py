@@ -150,8 +150,8 @@ class Warden:
             found = again.held.get(job_id) if again is not None else None
             if found is not None and (found[0].pid, found[0].fence) == (pid, fence):
                 log.warning("job %s: attempt %d in process %d is ended by force (%s)", job_id, fence, pid, reason)
+                self._report(job_id, pid, reason)  # first: else it would have died, and would be made again
                 os.kill(pid, signal.SIGKILL)
-                self._report(job_id, pid, reason)
         finally:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
@@ -161,9 +161,9 @@ class Warden:
         self._stuck &= under_way  # some have come to an end
         if (job_id, fence) in self._stuck:
             return
+        self._report(job_id, os.getpid(), reason, str(fence))  # before it counts as given up: the store may be away
         self._stuck.add((job_id, fence))
         log.warning("job %s: attempt %d is given up, its thread goes on (%s)", job_id, fence, reason)
-        self._report(job_id, os.getpid(), reason, str(fence))
         if len(self._stuck) >= self._slots or pulse.blocked:
             what = "the event loop is blocked" if pulse.blocked else f"all {self._slots} threads are stuck"
             log.error("%s: this worker ends, so that another can begin", what)

@@ -31,8 +31,10 @@ from cache_layer import records
 from cache_layer.errors import StoreUnavailable
 from cache_layer.queues import Ticket
 from tasks import action as action_module
+from tasks import heartbeat
 from tasks import reaper as reaper_module
 from tasks.action import ActionAttempt
+from tasks.heartbeat import Warden
 from tasks.identity import worker_name
 from tasks.reaper import Reaper
 from tasks.relay import relay_actions
@@ -541,6 +543,32 @@ def test_a_process_that_takes_a_job_is_at_no_other(monkeypatch: pytest.MonkeyPat
     looks = reaper()
     wiring.call(lambda _: looks.round())
     assert (now(row).status, now(row).crashes) == ("queued", 1)
+
+
+def test_an_attempt_that_is_given_up_is_named_once_the_store_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread may go on for ever: that the store was away just then does not let the job run for ever, too."""
+    row = made()
+    relay()
+    ticket = take("w", os.getpid())
+    assert ticket is not None
+    held = records.held(ticket, pid=os.getpid(), fence=attempt(row).fence)
+    wiring.call(lambda node: node.queues.hold("w", ticket.job_id, held))
+    warden = Warden("w", lambda: ["default"])
+    monkeypatch.setattr(warden, "_slots", 2)  # it is not the last thread: this process goes on
+    monkeypatch.setattr(heartbeat, "under_way", {(ticket.job_id, 1)})
+
+    def away(*_: object) -> None:
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(warden._store, "script", away)
+        with pytest.raises(StoreUnavailable):
+            warden._give_up(ticket.job_id, 1, "limit")
+    warden._give_up(ticket.job_id, 1, "limit")
+    warden.stop()
+    looks = reaper()
+    wiring.call(lambda _: looks.round())
+    assert now(row).status == "failed"
 
 
 def test_a_zombie_leaves_the_place_of_its_job_alone() -> None:
