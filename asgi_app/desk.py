@@ -17,7 +17,7 @@ from asgi_app.models import REPORTS, Job
 from asgi_app.reading import Reader
 from asgi_app.registry import Principal, registry
 from asgi_app.rows import in_database
-from asgi_app.submitting import Submitter, lane_of
+from asgi_app.submitting import Submitter
 from cache_layer.errors import StoreUnavailable
 from cache_layer.queues import Queues
 from cache_layer.records import Records
@@ -59,17 +59,17 @@ class Desk:
         row = await in_database(ledger.get, job_id)
         return None if row is None else await self._placed(_with_progress(row, stored or {}))
 
-    async def want(self, fields: Fields, principal: Principal) -> None:
+    async def want(self, fields: Fields) -> None:
         """Somebody looks at a computation: it is not given up for a while."""
         if fields["kind"] == "computation" and fields["status"] not in TERMINAL:
             with suppress(StoreUnavailable):
-                await self._records.want(fields["id"], lane_of(principal, False))
+                await self._records.want(fields["id"])
 
     async def cancel(self, fields: Fields, principal: Principal) -> bool:
         """Ask for the end of a job; whether it was over already.
 
-        A computation that others wait for as well goes on for them, unless it is one of the staff who asks.  Raises
-        StoreUnavailable, Unavailable.
+        A computation that others have asked for as well goes on for them, unless it is one of the staff who asks.
+        Raises StoreUnavailable, Unavailable.
         """
         if fields["kind"] == "computation":
             by = "" if is_staff(principal) else principal.user_id or ""

@@ -21,7 +21,7 @@ from cache_layer.redis import Arg, Store
 
 #: Crashes of its process or worker after which a job is dead.
 MAX_CRASHES = 3
-#: Seconds for which whoever asked for a computation counts as waiting for it.
+#: Seconds for which a computation is wanted after somebody has asked for it, or looked at it.
 WANTED = 10.0
 #: Milliseconds a dead computation, and the progress of an action, is kept.
 _DEAD_TTL, _PROGRESS_TTL = 7 * 86_400_000, 86_400_000
@@ -276,7 +276,7 @@ class Records:
         return Ended(status=status.decode(), ring=bool(ring), going_on=going_on.decode())
 
     async def cancel(self, job_id: str, *, by: str = "", channel: str = "") -> tuple[str, bool]:
-        """Ask for a computation's end: (the status it had, "" for none; whether it goes on because others want it).
+        """Ask for a computation's end: (the status it had, "" for none; whether it goes on as others asked for it).
 
         `by`: the lane of who asks; "": it ends whoever wants it.  `channel`: of its value.  Raises StoreUnavailable.
         """
@@ -288,9 +288,7 @@ class Records:
             COMPUTATION_TTL,
             names.queues(),
             by,
-            round(WANTED * 1000),
             _PROGRESS_TTL,
-            "cancelled",
         ]
         status, kept = await self.store.script("cancel", keys, args)
         return status.decode(), bool(kept)
@@ -317,9 +315,9 @@ class Records:
         """What the store has of a job, or None: of an action at most its progress.  Raises StoreUnavailable."""
         return _fields(await self.store.command("HGETALL", self.names.job(job_id)))
 
-    async def want(self, job_id: str, lane: str) -> None:
+    async def want(self, job_id: str) -> None:
         """Somebody looked at a computation: it is wanted.  Raises StoreUnavailable."""
-        await self.store.script("want", [self.names.job(job_id)], [lane])
+        await self.store.script("want", [self.names.job(job_id)], [])
 
     async def page(self, before: str, most: int) -> tuple[list[dict[str, str]], str]:
         """Records of computations older than the job `before` ("": all), newest first; and the id up to which was

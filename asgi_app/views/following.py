@@ -39,5 +39,5 @@ async def followed(
             fields = await visible(job_id, principal)
             if done() or not await waiter.woken():
                 break
-            await node.desk.want(fields, principal)
+            await node.desk.want(fields)
     return fields

@@ -26,7 +26,7 @@ async def detail(request: HttpRequest, principal: Principal, job_id: str) -> Htt
     if request.method == "DELETE":
         return await _cancel(job_id, principal)
     fields = await visible(job_id, principal)
-    await wiring.node().desk.want(fields, principal)
+    await wiring.node().desk.want(fields)
     asked = preferences(request.headers)
     known = parse_etags(request.headers.get("If-None-Match", ""))
     if asked.wait:

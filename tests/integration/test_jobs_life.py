@@ -405,9 +405,9 @@ async def test_nobody_wants_it_any_more(jobs: Jobs) -> None:
     for job_id in ("kept", "given up"):
         await jobs.store.command("HSET", jobs.names.job(job_id), "wanted_at", 1, "channel", "nobody's")
     assert await jobs.look_after() == ([], ["given up"])
-    await jobs.records.want("given up", "ann")
+    await jobs.records.want("given up")
     assert await jobs.look_after() == ([], [])
-    await jobs.records.want("never", "ann")
+    await jobs.records.want("never")
     assert await jobs.records.get("never") is None
 
 
