@@ -227,8 +227,7 @@ class Queues:
     async def ask_for_end(self, job_id: str) -> None:
         """A running action shall end: its worker will see it.  Raises StoreUnavailable."""
         names = self.names
-        seconds_, micros = await self.store.command("TIME")
-        now = int(seconds_) * 1000 + int(micros) // 1000
+        now = await self.store.milliseconds()
         await self.store.transaction(
             ("HSETNX", names.cancels(), job_id, now),  # from the first time on, whoever asks again
             ("PEXPIRE", names.cancels(), HELD_TTL),
@@ -241,7 +240,7 @@ class Queues:
         Raises StoreUnavailable.
         """
         names = self.names
-        now = int((await self.store.command("TIME"))[0]) * 1000
+        now = await self.store.milliseconds()
         asked = list(_pairs(await self.store.command("HGETALL", names.cancels())))
         old = [job_id for job_id, since in asked if int(since) < now - _RUNS_AT_MOST][:most]
         if old:
@@ -300,8 +299,7 @@ class Queues:
         """
         if not workers:
             return set()
-        seconds_, micros = await self.store.command("TIME")
-        now = int(seconds_) * 1000 + int(micros) // 1000
+        now = await self.store.milliseconds()
         grace = now + round(LEASE * 1000)
         members = [part for worker in workers for part in (grace, worker)]
         _, leases = await self.store.transaction(

@@ -340,7 +340,7 @@ class Records:
         All that began long enough ago, for some of the oldest may be kept longer.  Raises StoreUnavailable.
         """
         names, after, forgotten = self.names, "-", 0
-        until = f"({_oldest_id(_milliseconds(await self.store.command('TIME')) - COMPUTATION_TTL)}"
+        until = f"({_oldest_id(await self.store.milliseconds() - COMPUTATION_TTL)}"
         while True:
             ids = await self.store.command("ZRANGE", names.all_jobs(), after, until, "BYLEX", "LIMIT", 0, most)
             if not ids:
@@ -360,7 +360,7 @@ class Records:
 
     async def alive(self, *roles: str) -> dict[str, bool]:
         """Which roles have shown a sign of life.  Raises StoreUnavailable."""
-        now = _milliseconds(await self.store.command("TIME"))
+        now = await self.store.milliseconds()
         counts = await self.store.transaction(*(("ZCOUNT", self.names.role(role), now, "+inf") for role in roles))
         return {role: count > 0 for role, count in zip(roles, counts, strict=True)}
 
@@ -395,10 +395,6 @@ def _oldest_id(unix_ms: int) -> str:
     """Before all ids of jobs that began then, after all of those before: they begin with the time (UUIDv7)."""
     begin = f"{unix_ms:012x}"
     return f"{begin[:8]}-{begin[8:]}"
-
-
-def _milliseconds(time: Sequence[bytes]) -> int:
-    return int(time[0]) * 1000 + int(time[1]) // 1000
 
 
 def _fields(raw: Mapping[bytes, bytes] | Sequence[bytes]) -> dict[str, str] | None:

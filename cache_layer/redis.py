@@ -102,6 +102,11 @@ class Store:
         """Run one command.  Raises StoreUnavailable."""
         return await self._call(lambda: self._client.execute_command(*command))
 
+    async def milliseconds(self) -> int:
+        """Unix time by the store's own clock.  Raises StoreUnavailable."""
+        seconds, micros = await self.command("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
     async def ping(self) -> None:
         """Raises StoreUnavailable when the store does not answer within the deadline, whatever the breaker says."""
         await self._guarded(lambda: self._client.execute_command("PING"))

@@ -25,6 +25,6 @@ def store_time() -> float:
     global _ahead, _measured
     if time.monotonic() - _measured > _COUNTS:
         with suppress(StoreUnavailable, TimeoutError):
-            seconds, micros = wiring.call(lambda node: node.store.command("TIME"), 2.0)
-            _ahead, _measured = int(seconds) + int(micros) / 1e6 - time.time(), time.monotonic()
+            now = wiring.call(lambda node: node.store.milliseconds(), 2.0)
+            _ahead, _measured = now / 1000 - time.time(), time.monotonic()
     return time.time() + _ahead

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
-import pymysql
 import pytest
 
+from tests.support import databases
 from tests.support.service import Service
 
 
@@ -37,19 +35,12 @@ def own_service(tmp_path: Path) -> Iterator[Service]:
 @pytest.fixture
 def postgresql() -> Iterator[str]:
     """A database of the test's own; its URL."""
-    name = f"millpond_{os.getpid()}"
-    with psycopg.connect("postgresql://127.0.0.1:5432/postgres", user="postgres", autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {name}")
-        yield f"postgresql://postgres@127.0.0.1:5432/{name}"
-        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with databases.database("postgresql", "service") as url:
+        yield url
 
 
 @pytest.fixture
 def mariadb() -> Iterator[str]:
     """A database of the test's own; its URL."""
-    name = f"millpond_{os.getpid()}"
-    server = pymysql.connect(host="127.0.0.1", user="root", password="")
-    with server, server.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
-        yield f"mysql://root@127.0.0.1:3306/{name}"
-        cursor.execute(f"DROP DATABASE {name}")
+    with databases.database("mariadb", "service") as url:
+        yield url

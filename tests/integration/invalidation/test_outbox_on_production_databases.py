@@ -7,10 +7,9 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
-import pymysql
 import pytest
 
+from tests.support import databases
 from tests.support.child import run
 from tests.support.store import StoreServer
 
@@ -131,21 +130,11 @@ assert {"group.c", "group.b"} in sent, sent
 """
 
 
-@pytest.fixture(params=["postgresql", "mariadb"])
+@pytest.fixture(params=databases.KINDS)
 def database(request: pytest.FixtureRequest) -> Iterator[str]:
     """A database of the test's own; its URL."""
-    name = f"millpond_outbox_{os.getpid()}"
-    if request.param == "postgresql":
-        with psycopg.connect("postgresql://127.0.0.1:5432/postgres", user="postgres", autocommit=True) as server:
-            server.execute(f"CREATE DATABASE {name}")
-            yield f"postgresql://postgres@127.0.0.1:5432/{name}"
-            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        return
-    server = pymysql.connect(host="127.0.0.1", user="root", password="")
-    with server, server.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
-        yield f"mysql://root@127.0.0.1:3306/{name}"
-        cursor.execute(f"DROP DATABASE {name}")
+    with databases.database(request.param, "outbox") as url:
+        yield url
 
 
 def test_a_production_database(database: str, store_server: StoreServer, namespace: str, tmp_path: Path) -> None:
