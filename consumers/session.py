@@ -8,6 +8,7 @@ command is answered exactly once or the connection is closed; after a `Close` no
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
@@ -76,8 +77,23 @@ class _Pending:
 class Session:
     """One connection.  Every method that may cause something returns the effects, to be carried out in order."""
 
-    def __init__(self, *, client: str, version: str, limits: Limits, now: float, luck: float) -> None:
-        """`client` is the connection's unique id, `version` the server's; `luck` in [0, 1) spreads the first ping."""
+    def __init__(
+        self,
+        *,
+        client: str,
+        version: str,
+        limits: Limits,
+        now: float,
+        luck: float,
+        pong: bool = True,
+        greeting: Mapping[str, str] = {},
+    ) -> None:
+        """`client` is the connection's unique id, `version` the server's; `luck` in [0, 1) spreads the first ping.
+
+        `pong`: the client is to answer pings; `greeting` goes along with the reply to its connect.
+        """
+        self._pong = pong
+        self._greeting = greeting
         self.client = client
         self._version = version
         self._limits = limits
@@ -125,7 +141,7 @@ class Session:
 
     def _take(self, command: Command, now: float) -> list[Effect]:
         if not command.method:
-            return self._pong()
+            return self._ponged()
         if not self._commands.take(now):
             return self._too_many(command, now)
         if command.connect is not None:
@@ -137,7 +153,7 @@ class Session:
             return []
         return self._perform(command) if self._state is _State.READY else []
 
-    def _pong(self) -> list[Effect]:
+    def _ponged(self) -> list[Effect]:
         if self._pong_by is None:
             return self.close(Closes.BAD_REQUEST)
         self._pong_by = None
@@ -240,7 +256,9 @@ class Session:
         self._state = _State.READY
         self._refreshable = refreshable
         self._ping_at = now + PING * (0.5 + self._luck / 2)
-        result: dict[str, Any] = {"client": self.client, "version": self._version, "ping": PING, "pong": True}
+        result: dict[str, Any] = {"client": self.client, "version": self._version, "ping": PING}
+        result |= {"pong": True} if self._pong else {}
+        result |= self._greeting
         if refreshable:
             result |= self._lifetime(expires_in, now)
         elif expires_in is not None:
@@ -354,7 +372,8 @@ class Session:
         if self._ping_at is None or now < self._ping_at:
             return []
         self._ping_at = max(self._ping_at, now - PING / 2) + PING
-        self._pong_by = self._pong_by or now + PONG_WITHIN
+        if self._pong:
+            self._pong_by = self._pong_by or now + PONG_WITHIN
         return [Send(frames.PING)]
 
     def _lifetime(self, expires_in: float | None, now: float) -> dict[str, Any]:

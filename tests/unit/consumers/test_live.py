@@ -19,7 +19,7 @@ from asgi_app.access import Identity
 from asgi_app.errors import BadParameters, Denied, Unauthenticated, Unavailable, UnknownResource
 from asgi_app.registry import Principal
 from cache_layer.errors import StoreUnavailable
-from consumers import calls, live, routing
+from consumers import calls, connection, live, routing
 from consumers import session as protocol
 from consumers.connections import Connections
 from consumers.hub import Hub
@@ -96,7 +96,7 @@ class Peer:
 async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     made = World()
     monkeypatch.setattr(live, "hub", lambda: made.hub)
-    monkeypatch.setattr(live, "open_topic", made.open_topic)
+    monkeypatch.setattr(connection, "open_topic", made.open_topic)
     monkeypatch.setattr(calls, "open_topic", made.open_topic)
     yield made
     assert len(made.hub.connections) == 0
@@ -210,7 +210,7 @@ async def test_calls_of_one_connection_take_turns(world: World) -> None:
     peer = await Peer().connected()
     await peer.say(*({"id": n, "rpc": {"method": "read", "data": {"topic": "a"}}} for n in range(2, 12)))
     await asyncio.sleep(0.02)
-    assert source.reads == live._CALLS
+    assert source.reads == connection._CALLS
     source.gate.set()
     heard: list[Any] = []
     while len(heard) < 10:
@@ -466,7 +466,7 @@ async def test_a_login_that_hangs_is_refused_in_time(world: World, monkeypatch: 
         return user("u")
 
     monkeypatch.setattr(access, "identify", identify)
-    monkeypatch.setattr(live, "_ANSWER_WITHIN", 0.05)
+    monkeypatch.setattr(connection, "_ANSWER_WITHIN", 0.05)
     peer = Peer(headers={"authorization": "Bearer mp_x"})
     await peer.open()
     await peer.say(CONNECT)
