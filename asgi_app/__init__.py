@@ -17,12 +17,14 @@ if TYPE_CHECKING:
         ainvalidate,
         ainvalidate_all,
         ainvalidate_value,
+        apublish,
         aread,
         arefresh,
         arun,
         invalidate,
         invalidate_all,
         invalidate_value,
+        publish,
         read,
         refresh,
         run,
@@ -30,10 +32,10 @@ if TYPE_CHECKING:
     from asgi_app.caching.pages import cached_page
     from asgi_app.caching.queries import acached_query, cache_queries_of, cached_query
     from asgi_app.invalidation import invalidate_on
-    from asgi_app.registry import Principal, Progress, action, resource
+    from asgi_app.registry import Principal, Progress, action, log, resource
 
 _HOMES = {
-    "asgi_app.registry": ("Principal", "Progress", "action", "resource"),
+    "asgi_app.registry": ("Principal", "Progress", "action", "log", "resource"),
     "asgi_app.caching.pages": ("cached_page",),
     "asgi_app.caching.queries": ("acached_query", "cache_queries_of", "cached_query"),
     "asgi_app.invalidation": ("invalidate_on",),
@@ -41,12 +43,14 @@ _HOMES = {
         "ainvalidate",
         "ainvalidate_all",
         "ainvalidate_value",
+        "apublish",
         "aread",
         "arefresh",
         "arun",
         "invalidate",
         "invalidate_all",
         "invalidate_value",
+        "publish",
         "read",
         "refresh",
         "run",
@@ -62,6 +66,7 @@ __all__ = [
     "ainvalidate",
     "ainvalidate_all",
     "ainvalidate_value",
+    "apublish",
     "aread",
     "arefresh",
     "arun",
@@ -72,6 +77,8 @@ __all__ = [
     "invalidate_all",
     "invalidate_on",
     "invalidate_value",
+    "log",
+    "publish",
     "read",
     "refresh",
     "resource",

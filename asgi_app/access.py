@@ -27,7 +27,7 @@ from django.utils.module_loading import import_string
 
 from asgi_app.env import env
 from asgi_app.errors import Denied, Misdeclared, Unauthenticated, Unavailable
-from asgi_app.registry import Action, Principal, Resource
+from asgi_app.registry import Access, Action, Principal, Resource
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -166,7 +166,24 @@ async def principal_of(user_id: str) -> Principal:
     )
 
 
-async def check(what: Resource | Action, principal: Principal, params: Any) -> None:
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """Something that has a name and a rule of access."""
+
+    name: str
+    access: Access
+
+
+async def check_outside(what: Resource | Action | Guarded, principal: Principal, params: Any) -> None:
+    """`check` for who is in no request of Django: a rule that is a coroutine may ask the database; others cannot, and
+    cost no thread."""
+    if inspect.iscoroutinefunction(what.access):
+        await with_database(lambda: check(what, principal, params))
+    else:
+        await check(what, principal, params)
+
+
+async def check(what: Resource | Action | Guarded, principal: Principal, params: Any) -> None:
     """Raises Unauthenticated or Denied unless `principal` may read or run `what` with `params`."""
     if principal.is_anonymous and not env().anonymous:
         raise Unauthenticated("this service is not open to the public: log in or send a token")

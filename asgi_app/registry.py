@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FunctionType
 from typing import Any, Literal, TypeVar
@@ -21,6 +21,8 @@ from typing import Any, Literal, TypeVar
 from asgi_app.declaring import options
 from asgi_app.declaring.bounds import Unsuitable
 from asgi_app.declaring.declared import Access, Action, Exceptions, Resource, Tags, Vary
+from asgi_app.declaring.log_topics import BUILT_IN, RESERVED, LogRules
+from asgi_app.declaring.log_topics import reasons as log_reasons
 from asgi_app.declaring.parameters import Params
 from asgi_app.declaring.signature import Principal, Progress, Signature, read_signature
 from asgi_app.errors import UnknownAction, UnknownResource
@@ -30,12 +32,14 @@ __all__ = [
     "Access",
     "Action",
     "DeclarationError",
+    "LogRules",
     "Params",
     "Principal",
     "Progress",
     "Registry",
     "Resource",
     "action",
+    "log",
     "registry",
     "resource",
 ]
@@ -55,6 +59,8 @@ class Registry:
 
     resources: dict[str, Resource] = field(default_factory=dict)
     actions: dict[str, Action] = field(default_factory=dict)
+    #: By their pattern, in the order of their declaration.
+    logs: dict[str, LogRules] = field(default_factory=dict)
     #: Jobs that nobody can ask for by name, as none is declared under one (`asgi_app/django_tasks.py`): what stands
     #: before the colon of their names -> what makes the action of one, and its parameters, from the fields of a record.
     inner: dict[str, Callable[[Mapping[str, str]], tuple[Action, Any]]] = field(default_factory=dict)
@@ -95,6 +101,12 @@ class Registry:
         found = self.resource(name)
         return found, found.parse_query(query)
 
+    def log(self, topic: str) -> LogRules | None:
+        """The rules of a log topic: the first declared pattern that matches.  None: it is no log topic."""
+        if topic.startswith(RESERVED) or topic.partition("?")[0] in self.resources:
+            return None
+        return next((rules for rules in (*self.logs.values(), BUILT_IN) if rules.matches(topic)), None)
+
     def load(self, packages: Iterable[str]) -> None:
         """Import `resources` of every package.  Raises `DeclarationError` for the first that is missing or fails."""
         for package in packages:
@@ -103,12 +115,12 @@ class Registry:
     @contextmanager
     def isolated(self) -> Iterator[Registry]:
         """An empty registry for the length of a test; what stood here comes back."""
-        kept = self.resources, self.actions
-        self.resources, self.actions = {}, {}
+        kept = self.resources, self.actions, self.logs
+        self.resources, self.actions, self.logs = {}, {}, {}
         try:
             yield self
         finally:
-            self.resources, self.actions = kept
+            self.resources, self.actions, self.logs = kept
 
 
 #: The registry that `@resource` and `@action` fill.
@@ -269,6 +281,44 @@ def action(
         return function
 
     return declare
+
+
+def log(
+    pattern: str,
+    *,
+    access: Access = "login",
+    publish: Literal[False, True] | Access = False,
+    history: int = 100,
+    ttl: float = 3600,
+    presence: bool = False,
+    join_leave: bool = False,
+) -> None:
+    """Declare log topics: all whose name matches `pattern`, in which `*` stands for any characters.
+
+    What is published on one comes to all who follow it, in order and without a hole.  `history`: how many publications
+    are kept for who comes back, `ttl` seconds after the last; with 0 nothing is, and what is missed is missed.
+    `access`: who may follow, and read history and presence; a function gets (principal, topic).  `publish`: who of them
+    may publish from a client; code on the server always may.  `presence`: clients may ask who is there; `join_leave`:
+    they are told who comes and goes.
+
+    The first declared pattern that matches a topic counts.  Raises `DeclarationError` with all that is wrong.
+    """
+    rules = LogRules(
+        pattern=pattern,
+        access=access,
+        publish=publish,
+        history=history,
+        ttl=ttl,
+        presence=presence,
+        join_leave=join_leave,
+    )
+    wrong = list(log_reasons(rules))
+    before = registry.logs.get(pattern) if isinstance(pattern, str) else None
+    if before is not None and replace(before, access=access, publish=publish) != rules:
+        wrong.append("the pattern is declared already, with other rules")
+    if wrong:
+        raise DeclarationError(f"{_place(None)}: log {pattern!r}: {'; '.join(wrong)}")
+    registry.logs[pattern] = rules
 
 
 def _needs_name(kind: str, name: Any) -> None:

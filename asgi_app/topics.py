@@ -5,7 +5,6 @@ Invariant: a Source exists only for a principal who may see it.
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +12,10 @@ from typing import Any, Literal, Protocol
 
 from asgi_app import access, jobs, wiring
 from asgi_app.errors import NotFound
-from asgi_app.registry import Principal, Resource, registry
+from asgi_app.log_source import open_log
+from asgi_app.registry import LogRules, Principal, Resource, registry
 from cache_layer.errors import StoreUnavailable
+from cache_layer.history import LogPage
 from cache_layer.keys import Key
 from cache_layer.outdated import Outdated
 from cache_layer.position import Position
@@ -40,7 +41,7 @@ class Snapshot:
     error: Mapping[str, Any] | None
 
 
-class Source(Protocol):
+class Topic(Protocol):
     """A topic as one principal sees it."""
 
     #: Equal keys have equal values for every holder.
@@ -49,8 +50,6 @@ class Source(Protocol):
     channel: str
     #: Canonical text.
     topic: str
-    #: Keep it fresh while somebody is subscribed.
-    watched: bool
 
     async def allowed(self) -> None:
         """May the principal still see it?  Raises what `open_topic` raises if not."""
@@ -61,6 +60,14 @@ class Source(Protocol):
     def parse(self, message: bytes) -> Publication | None:
         """Read a message of the channel; None when it is not ours."""
 
+
+class Values(Topic, Protocol):
+    """A topic of which the latest value wins."""
+
+    kind: Literal["value"]
+    #: Keep it fresh while somebody is subscribed.
+    watched: bool
+
     async def read(self) -> Snapshot:
         """The state now.  Never waits for a computation, but starts or joins one when there is no fresh value.
 
@@ -68,29 +75,46 @@ class Source(Protocol):
         """
 
 
-async def open_topic(text: str, principal: Principal) -> Source:
-    """Raises UnknownResource, NotFound, Denied, Unauthenticated, BadParameters, StoreUnavailable."""
+class Log(Topic, Protocol):
+    """A topic of which everything is told, in order."""
+
+    kind: Literal["log"]
+    #: What may be asked of it, and how much the store keeps.
+    rules: LogRules
+
+    async def read_log(self, after: int | None, limit: int, before: int | None = None) -> LogPage:
+        """Between two offsets, both exclusive: the oldest `limit` after `after`, or without it the newest `limit`.
+
+        Raises StoreUnavailable within two seconds.
+        """
+
+
+Source = Values | Log
+
+
+async def open_topic(text: str, principal: Principal, *, trusted: bool = False) -> Source:
+    """`trusted`: somebody who may do so has allowed it; what the topic itself says of access does not count.
+
+    Raises UnknownResource, NotFound, Denied, Unauthenticated, BadParameters, StoreUnavailable.
+    """
     if text.startswith("job:"):
-        return await _open_job(text, principal)
+        return await _open_job(text, principal, trusted)
+    if registry.log(text) is not None:
+        return await open_log(text, principal, trusted=trusted)
     resource, params = registry.split_topic(text)
-    await _check(resource, principal, params)
-    return ValueSource(resource, params, principal)
-
-
-async def _check(resource: Resource, principal: Principal, params: Any) -> None:
-    """A rule that is a coroutine may ask the database; others cannot, and cost no thread."""
-    if inspect.iscoroutinefunction(resource.access):
-        await access.with_database(lambda: access.check(resource, principal, params))
-    else:
-        await access.check(resource, principal, params)
+    if not trusted:
+        await access.check_outside(resource, principal, params)
+    return ValueSource(resource, params, principal, trusted)
 
 
 class ValueSource:
     """The topic of a resource with its parameters."""
 
-    def __init__(self, resource: Resource, params: Any, principal: Principal) -> None:
+    kind: Literal["value"] = "value"
+
+    def __init__(self, resource: Resource, params: Any, principal: Principal, trusted: bool = False) -> None:
         key: Key = resource.key(params, principal)
-        self._resource, self._params, self._principal = resource, params, principal
+        self._resource, self._params, self._principal, self._trusted = resource, params, principal, trusted
         self.key = key.digest
         self.channel = wiring.node().cache.names.channel(key)
         self.topic = key.topic
@@ -98,7 +122,8 @@ class ValueSource:
         self.watched = resource.refresh == "watched"
 
     async def allowed(self) -> None:
-        await _check(self._resource, self._principal, self._params)
+        if not self._trusted:
+            await access.check_outside(self._resource, self._principal, self._params)
 
     def outdated_by(self, outdated: Outdated) -> bool:
         return outdated.covers(self.key, self._tags)
@@ -108,7 +133,9 @@ class ValueSource:
 
     async def read(self) -> Snapshot:
         # From the store: it is read because something may have changed there.
-        reading = await wiring.node().reader.read(self._resource, self._params, self._principal, near=False)
+        reading = await wiring.node().reader.read(
+            self._resource, self._params, self._principal, near=False, trusted=self._trusted
+        )
         if reading.via == "last known":
             raise StoreUnavailable("the store is away")
         return Snapshot(
@@ -125,15 +152,16 @@ class ValueSource:
 class JobSource:
     """The topic of a job: the job object at every change."""
 
+    kind: Literal["value"] = "value"
     watched = False
 
-    def __init__(self, job_id: str, principal: Principal) -> None:
-        self._id, self._principal = job_id, principal
+    def __init__(self, job_id: str, principal: Principal, trusted: bool = False) -> None:
+        self._id, self._principal, self._trusted = job_id, principal, trusted
         self.key = self.topic = f"job:{job_id}"
         self.channel = wiring.node().cache.names.job_channel(job_id)
 
     async def allowed(self) -> None:
-        await _visible_job(self._id, self._principal)
+        await _visible_job(self._id, self._principal, self._trusted)
 
     def outdated_by(self, outdated: Outdated) -> bool:
         return False
@@ -142,7 +170,7 @@ class JobSource:
         return parse(message)
 
     async def read(self) -> Snapshot:
-        job = jobs.public(await _visible_job(self._id, self._principal))
+        job = jobs.public(await _visible_job(self._id, self._principal, self._trusted))
         return Snapshot(
             state="fresh",
             position=Position(job_epoch(self._id), job["version"]),
@@ -154,16 +182,19 @@ class JobSource:
         )
 
 
-async def _open_job(text: str, principal: Principal) -> Source:
+async def _open_job(text: str, principal: Principal, trusted: bool) -> Values:
     job_id = text.removeprefix("job:")
     if not jobs.is_job_id(job_id):
         raise NotFound("there is no such job")
-    await access.with_database(lambda: _visible_job(job_id, principal))
-    return JobSource(job_id, principal)
+    await access.with_database(lambda: _visible_job(job_id, principal, trusted))
+    return JobSource(job_id, principal, trusted)
 
 
-async def _visible_job(job_id: str, principal: Principal) -> jobs.Fields:
-    return await jobs.check_visible(await wiring.node().desk.find(job_id), principal)
+async def _visible_job(job_id: str, principal: Principal, trusted: bool) -> jobs.Fields:
+    fields = await wiring.node().desk.find(job_id)
+    if trusted and fields is not None:
+        return fields
+    return await jobs.check_visible(fields, principal)
 
 
 async def refresh_topic(text: str, principal: Principal) -> str:
@@ -172,7 +203,7 @@ async def refresh_topic(text: str, principal: Principal) -> str:
     Raises what `open_topic` raises, Unavailable and TooManyRequests.
     """
     access.require_scope(principal, "run")
-    if text.startswith("job:"):
-        raise NotFound("a job cannot be refreshed")
+    if text.startswith("job:") or registry.log(text) is not None:
+        raise NotFound("only the topic of a resource can be refreshed")
     resource, params = registry.split_topic(text)
     return await wiring.node().reader.refresh(resource, params, principal)

@@ -23,6 +23,7 @@ from asgi_app.reading import Reader
 from asgi_app.submitting import Submitter
 from cache_layer.cache import Cache
 from cache_layer.feed import Feed
+from cache_layer.history import History
 from cache_layer.invalidating import MAX_STALENESS, Invalidator
 from cache_layer.keys import Key
 from cache_layer.near import Near
@@ -44,6 +45,7 @@ class Node:
         self.env = settings_
         self.store = Store(settings_.store_url, settings_.namespace)
         self.feed = Feed(settings_.store_url)
+        self.history = History(self.store)
         self.near: Near | None = None
         self.cache: Cache
         self.invalidator: Invalidator

@@ -101,6 +101,20 @@ class Names:
         """Ids of live computations that are given up when nobody wants them any more."""
         return f"j:{{{self._ns}}}:abandonable"
 
+    def stream(self, topic: str) -> str:
+        """What is kept of a log."""
+        return f"s:{{{self._ns}}}:l:{topic}"
+
+    def stream_position(self, topic: str) -> str:
+        """Epoch and offset of a log."""
+        return f"s:{{{self._ns}}}:p:{topic}"
+
+    def log_channel(self, topic: str) -> str:
+        return f"p:{{{self._ns}}}:l:{topic}"
+
+    def inbox_channel(self, user_id: str) -> str:
+        return f"p:{{{self._ns}}}:i:{user_id}"
+
     def queues(self, part: str = "") -> str:
         """What the keys of the queues begin with; KEYS.md lists the parts."""
         return f"q:{{{self._ns}}}:{part}"

@@ -12,6 +12,7 @@ from zoneinfo import available_timezones
 
 from asgi_app.declaring.bounds import Unsuitable
 from asgi_app.declaring.crontab import BadCrontab, normal_crontab
+from cache_layer.history import LONGEST
 
 #: A month in seconds: the longest freshness, and the longest time between two runs.
 MONTH = 30 * 86400.0
@@ -35,8 +36,10 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "schedule": (0.5, MONTH, "seconds"),
     "expires": (1, MONTH, "seconds"),
     "lateness": (0, MONTH, "seconds"),
+    "history": (0, LONGEST, "whole number"),
+    "ttl": (1, MONTH, "seconds"),
 }
-_WHOLE = frozenset({"priority", "retries"})
+_WHOLE = frozenset({"priority", "retries", "history"})
 #: What becomes of firings that were missed: nothing, the newest is made up for, or all are.
 CATCH_UPS = ("skip", "last", "all")
 #: Seconds after which a missed firing is not made up for any more.
