@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from cache_layer.position import Position
+from consumers.effects import Held
 
 if TYPE_CHECKING:
     from asgi_app.access import Identity
     from asgi_app.topics import Snapshot, Source
+    from consumers.delta import Step
+    from consumers.effects import HeldLog
+    from consumers.ring import Ring
 
 #: Epochs a channel has left and remembers: a publication of one of them comes late and is worth nothing.
 _RETIRED = 4
@@ -29,18 +33,31 @@ RETRY = 5.0
 class News:
     """A value or a signal on its way to subscribers.  Each form of it is made once and shared by all who get it."""
 
-    __slots__ = ("_forms", "kind", "order", "payload", "position")
+    __slots__ = ("_forms", "info", "kind", "order", "payload", "position", "steps", "tags")
 
-    def __init__(self, kind: str, payload: bytes, position: Position | None, order: int) -> None:
-        #: value, progress, error or stale.
+    def __init__(
+        self,
+        kind: str,
+        payload: bytes,
+        position: Position | None,
+        order: int,
+        *,
+        info: bytes = b"",
+        tags: bytes = b"",
+    ) -> None:
+        #: value, progress, error or stale; of a log: publication, join, leave, or lost: the subscription cannot go on.
         self.kind = kind
         #: JSON without raw newlines, which separate frames and events; in JSON they are blanks outside of strings.
         self.payload = payload if not (b"\n" in payload or b"\r" in payload) else payload.translate(_ONE_LINE)
-        #: Of a value; None for a signal.
+        #: Of what is kept; None for what is not.
         self.position = position
         #: Number of this event in its channel.
         self.order = order
+        #: Who published it, and names and texts: JSON, or nothing.
+        self.info, self.tags = info, tags
         self._forms: dict[tuple[Any, str], str] = {}
+        #: What those are told who hold a base (`consumers.delta`).
+        self.steps: dict[str, Step] = {}
 
     def form(self, make: Callable[[str, News], str], name: str) -> str:
         """`make(name, self)`, made once."""
@@ -48,6 +65,10 @@ class News:
         if made is None:
             made = self._forms[make, name] = make(name, self)
         return made
+
+
+#: The end of a subscription to a log that was overrun, or whose epoch is over.
+LOST = News("lost", b"null", None, 0)
 
 
 class Holder(Protocol):
@@ -67,40 +88,44 @@ class Holder(Protocol):
 class Subscription:
     """One name under which one holder follows a channel, and how far it has been told."""
 
-    __slots__ = ("channel", "epoch", "heard", "holder", "name", "sent", "source")
+    __slots__ = ("base", "channel", "delta", "epoch", "heard", "holder", "name", "older", "sent", "source")
 
-    def __init__(self, channel: Channel, source: Source, holder: Holder, name: str) -> None:
+    def __init__(self, channel: Channel | Ring, source: Source, holder: Holder, name: str) -> None:
         self.channel = channel
         #: The topic as this holder may see it.
         self.source = source
         self.holder = holder
         #: The holder's own spelling of the topic.
         self.name = name
-        #: Position of the last value handed out.
+        #: Position of the last value or publication handed out.
         self.sent: Position | None = None
         #: Order of the last event handed out.
         self.heard = 0
         #: The epoch the holder was told, where its door tells it only once; "" where it tells it with each value.
         self.epoch = ""
+        #: Whether publications are told as deltas, and of what (`consumers.delta`).
+        self.delta, self.base = False, ""
+        #: Of a log: what was read for this subscription alone.
+        self.older: list[News] = []
 
-    def take_value(self) -> News | None:
-        """The newest value, handed out hereby; signals stay for `catch_up`."""
-        value = self.channel.value
-        self.sent = value.position if value is not None else None
-        return value
+    def take(self, since: Position | None, now: float) -> Held | HeldLog:
+        """What the holder has to be told first: the newest value, or what a log has told since a position.
+
+        Handed out hereby; signals stay for `catch_up`.
+        """
+        older, self.older = self.older, []
+        held = self.channel.begin(self, since, older, now)
+        self.epoch = held.position.epoch
+        return held
 
     def catch_up(self) -> list[News]:
-        """What has not been handed out yet: the newest value, then the signals since.  Handed out hereby."""
-        channel = self.channel
-        value = channel.value
-        news: list[News] = []
-        if value is not None and value.position != self.sent:
-            news.append(value)
-            self.sent = value.position
-        if channel.signals:
-            news += [signal for signal in channel.signals.values() if signal.order > self.heard]
-        self.heard = channel.count
-        return news
+        """What has not been handed out yet, oldest first, a portion of it: see `behind`.  Handed out hereby."""
+        return self.channel.news_for(self)
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is more to hand out."""
+        return self.heard != self.channel.count
 
 
 class Channel:
@@ -132,6 +157,33 @@ class Channel:
     def age(self, now: float) -> float:
         """Seconds since the value was computed; 0 without one."""
         return max(0.0, now - self._born) if self.value is not None else 0.0
+
+    # What a subscription is told
+
+    def begin(self, subscription: Subscription, since: Position | None, older: list[News], now: float) -> Held:
+        """What a new subscription is told first; a value of its own is enough, whatever it has seen before."""
+        value = self.value
+        subscription.sent = value.position if value is not None else None
+        state = "pending" if value is None else "fresh" if self.state == "fresh" else "stale"
+        return Held(
+            position=self.position or Position("0", 0),
+            payload=value.payload if value is not None else None,
+            state=state,
+            age=self.age(now),
+            job=self.job,
+        )
+
+    def news_for(self, subscription: Subscription) -> list[News]:
+        """The newest value, then the signals since, as far as they were not told; told hereby."""
+        value = self.value
+        news: list[News] = []
+        if value is not None and value.position != subscription.sent:
+            news.append(value)
+            subscription.sent = value.position
+        if self.signals:
+            news += [signal for signal in self.signals.values() if signal.order > subscription.heard]
+        subscription.heard = self.count
+        return news
 
     # Live publications
 

@@ -13,24 +13,28 @@ import logging
 import random
 import time
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from asgi_app.access import Identity
 from asgi_app.errors import Denied, MillpondError, TooManyRequests
 from asgi_app.registry import Principal
-from asgi_app.topics import Snapshot, Source
+from asgi_app.topics import Source
 from asgi_app.wiring import Node, node
 from cache_layer.errors import StoreUnavailable
 from cache_layer.feed import Feed
+from cache_layer.history import LogPage
 from cache_layer.outdated import Outdated
-from cache_layer.publication import Changed, Signal, Value
+from cache_layer.position import Position
 from consumers.channel import Holder, Subscription
 from consumers.connections import Connections
 from consumers.judging import FINAL, JUDGED_FOR, Judge
-from consumers.line import LOOK_AGAIN, Line
+from consumers.line import LOOK_AGAIN, Line, LogLine, ValueLine, line_of
+from consumers.ring import as_news
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Seconds a subscribe may take before it is refused as unavailable (clients give up after 5).
 JOIN_WITHIN = 2.0
@@ -61,7 +65,7 @@ class Hub:
         self._feed = feed
         self._invalidations = invalidations
         self._hearing: asyncio.Task[None] | None = None
-        self._lines: dict[str, Line] = {}
+        self._lines: dict[str, ValueLine | LogLine] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reads = asyncio.Semaphore(_READS)
         self._reads_behind = asyncio.Semaphore(_READS_BEHIND)
@@ -70,20 +74,22 @@ class Hub:
 
     # Joining and leaving
 
-    async def join(self, source: Source, holder: Holder, name: str) -> Subscription:
-        """Follow `source` under `name`.  When this returns, the channel's state is what the holder has to be told, and
-        everything newer will be announced by `holder.touch`.
+    async def join(self, source: Source, holder: Holder, name: str, since: Position | None = None) -> Subscription:
+        """Follow `source` under `name`.  When this returns, `Subscription.take` is what the holder has to be told, and
+        everything newer will be announced by `holder.touch`.  `since`: what a log has told since then is wanted.
 
         Never waits for a computation.  Raises StoreUnavailable within `JOIN_WITHIN` seconds, and what reading raises.
         """
         line = self._lines.get(source.key)
         if line is None:
-            line = self._lines[source.key] = Line(source)
+            line = self._lines[source.key] = line_of(source, time.monotonic())
         subscription = Subscription(line, source, holder, name)
         line.seats[subscription] = None
         try:
             async with asyncio.timeout(JOIN_WITHIN):
                 await self._current(line)
+                if since is not None and isinstance(line, LogLine) and line.lacks(since):
+                    subscription.older = as_news(await self._older(line, since.offset))
             if subscription not in line.seats:
                 raise Denied("access was lost")
         except TimeoutError:
@@ -172,18 +178,32 @@ class Hub:
         line.suspect = False
         mark = line.mark()
         try:
-            snapshot = await self._snapshot(line)
+            answer = await self._answer(line)
         except BaseException:
             line.suspect = True
             raise
         line.read_at = time.monotonic()
-        changed, conflict = line.read(snapshot, mark, now=line.read_at)
+        changed, conflict = line.found(answer, mark, line.read_at)
         if changed:
             self._tell(line)
         line.suspect |= conflict
         return line.suspect
 
-    async def _snapshot(self, line: Line) -> Snapshot:
+    async def _older(self, line: LogLine, offset: int) -> LogPage:
+        """What a log has told since an offset; who come back with the same one share the read."""
+        reading = line.reading_older.get(offset)
+        if reading is None:
+            reading = line.reading_older[offset] = self._spawn(self._read_older(line, offset))
+            reading.add_done_callback(lambda _: line.reading_older.pop(offset, None))
+        return await asyncio.shield(reading)
+
+    async def _read_older(self, line: LogLine, offset: int) -> LogPage:
+        source = line.source
+        assert source.kind == "log"
+        async with self._reads:
+            return await source.read_log(offset, line.kept)
+
+    async def _answer(self, line: Line) -> Any:
         """Read through any of the line's sources: who lost access loses the subscription, whose quota is spent does not
         count, and the others go on.  Raises TooManyRequests only when it is true of all of them."""
         spent: set[Principal] = set()
@@ -194,7 +214,7 @@ class Hub:
                 raise refusal
             try:
                 async with self._reads:
-                    return await (seat.source if seat is not None else line.source).read()
+                    return await line.question(seat.source if seat is not None else line.source)
             except FINAL as error:
                 if seat is not None:
                     self._expel(line, seat, error)
@@ -279,24 +299,21 @@ class Hub:
 
     def hear(self, line: Line, message: bytes) -> None:
         """A message on the channel of `line`."""
-        publication = line.source.parse(message)
-        if isinstance(publication, Value):
-            entry = publication.entry
-            now = time.monotonic()
-            told = line.published(entry.position, entry.payload, fresh=entry.fresh, now=now)
-            if now >= line.judged_at + JUDGED_FOR:
-                self._judge_soon(line)
-        elif isinstance(publication, Signal):
-            line.signalled(publication.kind, publication.data)
-            told = True
-        else:
-            told = False
-            if isinstance(publication, Changed):
-                self._read_behind(line)
-        if told:
+        now = time.monotonic()
+        told, again = line.heard(line.source.parse(message), now)
+        if again:
+            self._read_behind(line)
+        if told and now < line.judged_at + JUDGED_FOR:
             self._tell(line)
-        if line.open:
+        elif told:
+            self._spawn(self._tell_judged(line))
+        if line.open and not isinstance(line, LogLine):
             self._plan(line)
+
+    async def _tell_judged(self, line: Line) -> None:
+        """Tell those who may still see it.  Who cannot be judged in time has not lost anything."""
+        await asyncio.wait({self._judge_soon(line)}, timeout=_JUDGED_WITHIN)
+        self._tell(line)
 
     def _invalidated(self, message: bytes) -> None:
         outdated = Outdated.from_json(message)
@@ -308,13 +325,9 @@ class Hub:
                 self._outdate(line)
 
     def _outdate(self, line: Line) -> None:
-        if line.source.watched or line.reading is not None:
+        if line.watched or line.reading is not None:
             self._read_behind(line)
-            return
-        tell = line.state == "fresh" and line.value is not None
-        line.outdate()
-        if tell:
-            line.signalled("stale", b"{}")
+        elif line.outdate():
             self._tell(line)
 
     def _gap(self) -> None:
@@ -355,13 +368,13 @@ class Hub:
         if stands:
             seat.holder.expel(seat, error)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if task.cancelled():
             return

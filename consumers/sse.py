@@ -37,7 +37,8 @@ from asgi_app.registry import Principal
 from asgi_app.topics import Source, open_topic
 from cache_layer.errors import StoreUnavailable
 from cache_layer.position import Position
-from consumers.channel import News, Subscription
+from consumers.channel import Channel, News, Subscription
+from consumers.effects import HeldLog
 from consumers.hub import Hub, hub
 from consumers.writer import Writer, abort
 
@@ -137,8 +138,9 @@ class _Stream:
         try:
             async with asyncio.timeout(_JOIN_WITHIN):
                 for name, source in sources:
-                    subscription = await self._hub.join(source, self, name)
-                    self._subscriptions[subscription] = blake2b(source.key.encode(), digest_size=4).hexdigest()
+                    mark = blake2b(source.key.encode(), digest_size=4).hexdigest()
+                    subscription = await self._hub.join(source, self, name, self._positions.get(mark))
+                    self._subscriptions[subscription] = mark
         except asyncio.CancelledError:
             if self._refusal is None or not self._left():
                 raise
@@ -199,21 +201,43 @@ class _Stream:
             left = max(0.0, self.identity.expires_at - time.time())
             self._end = asyncio.get_running_loop().call_later(min(left, _LONGEST), self.drain)
         self._writer.say(f"retry: {random.randint(*_RETRY)}\n\n")
-        for subscription in self._subscriptions:
-            value = subscription.take_value()
-            event = self._of_value(subscription, value) if value is not None else None
-            if event is not None:
-                self._writer.say(event)
+        for subscription, mark in self._subscriptions.items():
+            since = self._positions.get(mark)
+            held = subscription.take(since, time.monotonic())
+            if isinstance(held, HeldLog):
+                self._writer.say(self._of_log(subscription, since, held))
+            elif isinstance(subscription.channel, Channel) and subscription.channel.value is not None:
+                event = self._of_value(subscription, subscription.channel.value)
+                if event is not None:
+                    self._writer.say(event)
             self._writer.touch(subscription)
         self._comment_later()
 
     def _render(self, subscription: Subscription, news: News) -> str | None:
+        if news.kind == "lost":
+            # The next stream is told what became of the topic.
+            asyncio.get_running_loop().call_soon(self._finish, Unavailable("the stream was overrun"))
+            return None
+        if news.kind == "publication":
+            return self._published(subscription, news)
         if news.position is not None:
             return self._of_value(subscription, news)
-        if news.kind == "stale":
+        if news.kind not in ("progress", "error"):
             return None
         event = _event(news.kind, subscription.name, subscription.channel.position, news.payload)
         return self._with_id(event)
+
+    def _of_log(self, subscription: Subscription, since: Position | None, held: HeldLog) -> str:
+        """What the client has missed of a log, or that this cannot be told; then where it stands."""
+        missed = held.missed or []
+        events = [self._published(subscription, news) for news in missed]
+        if held.missed is None and (since is not None or self._foreign):
+            events.append(_event("reset", subscription.name, held.position, b"null"))
+        # An id without an event is kept by the client all the same.
+        return "".join(events) + (self._with_id("\n") if held.recoverable else "")
+
+    def _published(self, subscription: Subscription, news: News) -> str:
+        return self._with_id(news.form(_update, subscription.name), subscription, news.position)
 
     def _of_value(self, subscription: Subscription, news: News) -> str | None:
         """The first value of a topic is its snapshot, after a reset if what the client holds means nothing any more."""
@@ -228,8 +252,12 @@ class _Stream:
             return _event("reset", subscription.name, news.position, b"null") + snapshot
         return snapshot
 
-    def _with_id(self, event: str) -> str:
-        held = ((mark, s.sent or self._positions.get(mark)) for s, mark in self._subscriptions.items())
+    def _with_id(self, event: str, of: Subscription | None = None, at: Position | None = None) -> str:
+        """With the positions of all topics; `at`: that of one of them, which may be further already."""
+        held = (
+            (mark, at if s is of and at is not None else s.sent or self._positions.get(mark))
+            for s, mark in self._subscriptions.items()
+        )
         told = ",".join(f"{mark}@{position.epoch}:{position.offset}" for mark, position in held if position is not None)
         return f"id: {told}\n{event}" if told else event
 

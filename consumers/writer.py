@@ -84,7 +84,9 @@ class Writer:
             return
         try:  # the way of a broadcast, once per connection
             text = self._glue.join(self._frames(subscription))
-            if text and self._write(text) and (self._said or self._dirty):
+            if subscription.behind:
+                self._dirty[subscription] = None
+            if (not text or self._write(text)) and (self._said or self._dirty):
                 self._pump()
         except Exception as error:
             self._broke(error)
@@ -196,7 +198,10 @@ class Writer:
                 return []
         subscription = next(iter(self._dirty))
         del self._dirty[subscription]
-        return self._frames(subscription)
+        frames = self._frames(subscription)
+        if subscription.behind:  # the others have their turn first
+            self._dirty[subscription] = None
+        return frames
 
     def _frames(self, subscription: Subscription) -> list[str]:
         try:
@@ -204,6 +209,7 @@ class Writer:
             return [frame for frame in frames if frame is not None]
         except Exception:
             log.exception("news of %s cannot be written", subscription.name)
+            subscription.heard = subscription.channel.count
             return []
 
     def _watch(self, seconds: float | None, late: Callable[[], None]) -> None:

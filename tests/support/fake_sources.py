@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from asgi_app.topics import Snapshot
 from cache_layer.codec import Entry, encode
@@ -96,6 +96,7 @@ class FakeSource:
         self.channel = f"channel:{key}"
         self.topic = key
         self.tags: tuple[str, ...] = options.get("tags", ())
+        self.kind: Literal["value"] = "value"
         self.watched: bool = options.get("watched", False)
         self.now: Snapshot | Exception = now or snapshot(1)
         self.reads = 0

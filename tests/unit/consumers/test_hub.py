@@ -64,7 +64,7 @@ async def hub(feed: FakeFeed) -> AsyncIterator[Hub]:
 async def join(hub: Hub, source: FakeSource, who: Identity = PUBLIC) -> tuple[Client, Subscription]:
     client = Client(who)
     subscription = await hub.join(source, client, "t")
-    subscription.take_value()
+    subscription.take(None, 0.0)
     return client, subscription
 
 
@@ -80,9 +80,7 @@ async def test_the_snapshot_is_read_after_the_store_confirmed(hub: Hub, feed: Fa
     feed.say(source.channel, published(4))
     source.gate.set()
     subscription = await joining
-    value = subscription.take_value()
-    assert value is not None
-    assert value.payload == b"4"
+    assert subscription.take(None, 0.0).payload == b"4"
     feed.say(source.channel, published(4))
     feed.say(source.channel, published(5))
     assert client.got == ["value:5"]
@@ -187,7 +185,7 @@ async def test_nobody_is_given_what_was_invalidated(hub: Hub, feed: FakeFeed) ->
     assert not subscription.channel.suspect
     source.now = snapshot(1, None, job="j")
     late = await hub.join(source, Client(), "t")
-    assert late.take_value() is None
+    assert late.take(None, 0.0).payload is None
     assert source.reads == 2
 
 
@@ -211,9 +209,7 @@ async def test_an_invalidation_during_a_read_is_not_answered_by_it(hub: Hub, fee
     feed.say(INVALIDATIONS, b'{"tags":["sales"]}')
     source.now = snapshot(2)
     source.gate.set()
-    value = (await joining).take_value()
-    assert value is not None
-    assert value.payload == b"2"
+    assert (await joining).take(None, 0.0).payload == b"2"
 
 
 async def test_foreign_invalidations_are_ignored(hub: Hub, feed: FakeFeed) -> None:
@@ -366,13 +362,17 @@ async def test_the_source_of_the_first_may_be_refused_at_the_read_itself(hub: Hu
     assert out.got == []
 
 
-async def test_values_that_come_without_a_read_have_their_subscribers_judged(hub: Hub, feed: FakeFeed) -> None:
+async def test_values_that_come_without_a_read_have_their_subscribers_judged(
+    hub: Hub, feed: FakeFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A lazy topic is never looked at by the clock, and is published whenever others have it computed."""
+    monkeypatch.setattr("consumers.hub.JUDGED_FOR", 0.0)
     source = FakeSource()
     client, _ = await join(hub, source)
     source.verdict = Denied("no more")
     feed.say(source.channel, published(2))
     await until(lambda: client.expelled, "access is found to be lost")
+    assert client.got == []
     feed.say(source.channel, published(3))
     assert "value:3" not in client.got
 
