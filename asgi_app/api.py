@@ -12,11 +12,12 @@ import msgspec
 from channels.db import database_sync_to_async
 from django.db import DEFAULT_DB_ALIAS
 
-from asgi_app import wiring
+from asgi_app import publishing, wiring
 from asgi_app.errors import ComputationTimeout, from_problem
 from asgi_app.registry import Principal, Resource, registry
 from cache_layer.errors import StoreUnavailable
 from cache_layer.outdated import Outdated, of_keys, of_tags
+from cache_layer.position import Position
 
 
 async def aread(name: str, /, **params: Any) -> Any:
@@ -84,6 +85,28 @@ async def arun(name: str, /, **params: Any) -> str:
     action = registry.action(name)
     typed = action.parse(params, text=False)
     return await wiring.acall(lambda node: node.submitter.action(action, typed, Principal.public(), trusted=True))
+
+
+async def apublish(topic: str, data: Any) -> Position | None:
+    """Publish what JSON can say on a declared log topic: everyone who follows it is told, in order.
+
+    Its position, None where the topic keeps no history.  Raises BadParameters, NotFound for a topic that is not
+    declared, and StoreUnavailable: then it may or may not have been published.
+    """
+    return await wiring.acall(lambda node: publishing.publish(topic, data))
+
+
+def publish(topic: str, data: Any) -> Position | None:
+    """See `apublish`.  Inside `transaction.atomic()` it happens after the commit, and not at all on a rollback; there
+    it returns None, and what the store does not take then is logged and lost: what must not be is for `notify`."""
+    from django.db import transaction
+
+    if not transaction.get_connection().in_atomic_block:
+        return wiring.call(lambda node: publishing.publish(topic, data))
+    publishing.check(topic)
+    text = publishing.encode(data)
+    transaction.on_commit(lambda: wiring.call(lambda node: publishing.publish_text(topic, text)), robust=True)
+    return None
 
 
 def read(name: str, /, **params: Any) -> Any:

@@ -32,21 +32,27 @@ async def publish(topic: str, data: Any) -> Position | None:
 
     Raises BadParameters for what cannot be published, NotFound for a topic that is not declared, StoreUnavailable.
     """
-    return await _publish(topic, encode(data), b"")
+    return await publish_text(topic, encode(data))
 
 
 async def publish_from(topic: str, data: Any, principal: Principal, *, info: bytes) -> Position | None:
     """The same from a client, where it may; `info` says who it is, as JSON.  Raises Denied and Unauthenticated too."""
     await log_source.check_publish(topic, log_source.rules_of(topic), principal)
-    return await _publish(topic, encode(data), info)
+    return await publish_text(topic, encode(data), info)
 
 
-async def _publish(topic: str, data: bytes, info: bytes) -> Position | None:
-    rules, history = log_source.rules_of(topic), wiring.node().history
+async def publish_text(topic: str, data: bytes, info: bytes = b"") -> Position | None:
+    """The same of what `encode` gave.  Raises NotFound and StoreUnavailable."""
+    rules, logs = log_source.rules_of(topic), wiring.node().history
     if not rules.history:
-        await history.tell(topic, data, info=info)
+        await logs.tell(topic, data, info=info)
         return None
-    return await history.append(topic, data, info=info, size=rules.history, ttl=rules.ttl)
+    return await logs.append(topic, data, info=info, size=rules.history, ttl=rules.ttl)
+
+
+def check(topic: str) -> None:
+    """Raises BadParameters and NotFound for what is no log topic."""
+    log_source.rules_of(topic)
 
 
 def encode(data: Any) -> bytes:

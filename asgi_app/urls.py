@@ -27,6 +27,7 @@ urlpatterns = [
     path("api/v1/jobs/<str:job_id>/discard", jobs.discard),
     path("api/v1/actions/<str:name>", actions.run),
     path("api/v1/invalidate", actions.invalidate),
+    path("api/v1/publish", actions.publish),
     path("api/v1/connection/token", connection.token),
     path("api/v1/openapi.json", openapi.describe),
     path("api/v1/docs", openapi.docs, name="docs"),

@@ -27,7 +27,7 @@ OPERATIONS: tuple[Operation, ...] = (
             parameter(
                 "topic",
                 "query",
-                "A resource with its parameters, `sales.daily?days=7`, or `job:` and an id; may be given again.",
+                "`sales.daily?days=7`, a resource with parameters; `job:` and an id; a log topic.  May be given again.",
                 {"type": "array", "items": TEXT, "minItems": 1},
                 required=True,
             ),
@@ -53,6 +53,31 @@ OPERATIONS: tuple[Operation, ...] = (
         answers={200: answer("Done.", record({"tags": {"type": "array", "items": TEXT}}), headers=NO_STORE)},
         errors=(BadParameters,),
         scope="invalidate",
+        public=False,
+    ),
+    Operation(
+        method="POST",
+        path=f"{BASE}/publish",
+        id="publish",
+        group="Changes",
+        doc="Publish on a log topic.\n\nEveryone who follows it is told, in the order of the offsets.  A topic that "
+        "keeps no history has no positions: epoch and offset are missing then.",
+        body={
+            **record({"topic": {**TEXT, "minLength": 1, "maxLength": 255}, "data": {}}),
+            "additionalProperties": False,
+        },
+        answers={
+            200: answer(
+                "Done.",
+                record(
+                    {"topic": TEXT, "epoch": TEXT, "offset": {"type": "integer", "minimum": 1}},
+                    maybe=("epoch", "offset"),
+                ),
+                headers=NO_STORE,
+            )
+        },
+        errors=(BadParameters, NotFound),
+        scope="publish",
         public=False,
     ),
     Operation(

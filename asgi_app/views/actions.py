@@ -1,10 +1,10 @@
-"""Actions, invalidation: what changes something, over HTTP."""
+"""Actions, invalidation, publishing: what changes something, over HTTP."""
 
 from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
 
-from asgi_app import access, wiring
+from asgi_app import access, publishing, wiring
 from asgi_app.errors import BadParameters
 from asgi_app.registry import Principal, registry
 from asgi_app.views.following import followed, visible
@@ -60,3 +60,22 @@ async def invalidate(request: HttpRequest, principal: Principal) -> HttpResponse
         raise BadParameters(bad)
     await wiring.node().cache.invalidate(of_tags(*tags))
     return reply({"tags": sorted(set(tags))})
+
+
+@api("POST")
+async def publish(request: HttpRequest, principal: Principal) -> HttpResponse:
+    """`POST /api/v1/publish {"topic": ..., "data": ...}`: 200 once the log has it; scope `publish`."""
+    access.require_scope(principal, "publish")
+    body = body_object(request)
+    bad = [
+        {"name": name, "reason": "unknown; allowed are topic and data"}
+        for name in sorted(set(body) - {"topic", "data"})
+    ]
+    if not isinstance(body.get("topic"), str):
+        bad.append({"name": "topic", "reason": "the name of a log topic"})
+    if "data" not in body:
+        bad.append({"name": "data", "reason": "missing; any JSON"})
+    if bad:
+        raise BadParameters(bad)
+    position = await publishing.publish(body["topic"], body["data"])
+    return reply({"topic": body["topic"], **({"epoch": position.epoch, "offset": position.offset} if position else {})})
