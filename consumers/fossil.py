@@ -18,7 +18,7 @@ _KEY = 8
 #: Most changes are small: so many places of `news` behind a copy are looked for nearby, in so many bytes of `base`.
 _NEAR, _NEARBY = 32, 64
 #: Behind a copy of fewer bytes than that what is new may have been put in between: so much is worth going far for.
-_LONG = 48
+_LONG = 32
 #: Bytes between the places of `base` that are found from afar, at least; and how many such places there are at most.
 _STRIDE, _PLACES = 4, 8192
 #: Steps after which the rest is taken as it is, some 5 to 10 ms; a copy is as dear as many looks.
