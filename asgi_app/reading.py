@@ -184,7 +184,7 @@ class Reader:
     ) -> Reading:
         """One look.  A value that was computed after its reader `arrived` is fresh to it, however short-lived it is."""
         for _ in range(_RACES):
-            found = await self._find(question.key, near)
+            found = await self.find(question.key, near)
             near = False  # whoever looks again does so because something has changed
             entry, waited = found.entry, 0.0 if arrived is None else time.monotonic() - arrived
             if entry is not None and found.age < waited and not found.softened:
@@ -194,7 +194,8 @@ class Reader:
                 return reading
         return Reading(state="pending", position=await self._cache.position(question.key))
 
-    async def _find(self, key: Key, near: bool) -> Found:
+    async def find(self, key: Key, near: bool = True) -> Found:
+        """What is there, in this process or in the store.  Raises StoreUnavailable."""
         era = self._last_known.era
         found = await self._cache.lookup(key, near=near)
         if found.entry is not None and self._feed.confirmed(self._cache.invalidations_channel):

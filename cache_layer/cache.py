@@ -120,6 +120,16 @@ class Cache:
         """Whether an invalidation of this process, which the store has not heard yet, covers the key."""
         return self._invalidator.kept.covers(key.digest, key.tags)
 
+    def at_hand(self, key: Key) -> Found | None:
+        """What this process holds of a key, if it may be given out: without a round trip, and without waiting."""
+        if self._near is None or not self._invalidator.hears or self._invalidator.kept:
+            return None
+        held: _Held | None = self._near.get(self.names.entry(key))
+        if held is None:
+            return None
+        metrics.lookups["near"] += 1
+        return held.found(time.monotonic())
+
     async def lookup(self, key: Key, *, near: bool = True) -> Found:
         """Find entry, failure and tags of a key: in this process without a round trip, or in the store with one.
 
@@ -127,12 +137,8 @@ class Cache:
         """
         names = self.names
         entry_name = names.entry(key)
-        held: _Held | None = None
-        if near and self._near is not None and self._invalidator.hears and not self._invalidator.kept:
-            held = self._near.get(entry_name)
-        if held is not None:
-            metrics.lookups["near"] += 1
-            return held.found(time.monotonic())
+        if near and (found := self.at_hand(key)) is not None:
+            return found
         await self._invalidator.settle()
         wanted = [entry_name, names.failure(key), *names.tags(key)]
         fetch = self._near.fetch(wanted) if self._near is not None and self._invalidator.hears else None

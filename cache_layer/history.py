@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cache_layer.position import Position
 from cache_layer.publication import TRAVEL_LIMIT, Logged
-from cache_layer.redis import Store
+from cache_layer.redis import Arg, Store
 
 #: Publications a log keeps at most, so that one reply can hold all that a client has missed.
 LONGEST = 1000
@@ -54,7 +54,7 @@ class History:
         names = self._store.names
         keys = [names.stream(topic), names.stream_position(topic), names.run()]
         lives = (_milliseconds(ttl), _POSITION_LIFE + _milliseconds(ttl))
-        args = [secrets.token_hex(4), size, *lives, data, info, tags, names.log_channel(topic), TRAVEL_LIMIT]
+        args: list[Arg] = [secrets.token_hex(4), size, *lives, data, info, tags, names.log_channel(topic), TRAVEL_LIMIT]
         epoch, offset = await self._store.script("append", keys, args)
         return Position(epoch.decode(), int(offset))
 
@@ -75,7 +75,7 @@ class History:
         names = self._store.names
         keys = [names.stream(topic), names.stream_position(topic), names.run()]
         first, last = (after or 0) + 1, (before or _NEWEST) - 1
-        args = [secrets.token_hex(4), _POSITION_LIFE + _milliseconds(ttl)]
+        args: list[Arg] = [secrets.token_hex(4), _POSITION_LIFE + _milliseconds(ttl)]
         args += [first, last, limit if first <= last else 0, "1" if after is None else ""]
         epoch, top, life, entries = await self._store.script("history", keys, args)
         found = tuple(_logged(entry, fields) for entry, fields in entries)

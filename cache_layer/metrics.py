@@ -15,6 +15,10 @@ Lookup = Literal["near", "stored", "absent", "outdated", "unreadable"]
 lookups: Counter[Lookup] = Counter()
 #: invalidations: sent to the store; queued: kept for later, the store was away; unheard: a process with values of its
 #: own did not say in time that it had heard, and its values were waited out; computed here: by a web process; refused
-#: here: too many at once.
-Event = Literal["invalidations", "queued", "unheard", "computed here", "refused here"]
+#: here: too many at once; answered before Django: fresh values over HTTP, by the front.
+Event = Literal["invalidations", "queued", "unheard", "computed here", "refused here", "answered before Django"]
 events: Counter[Event] = Counter()
+#: Messages of the channel layer.  delivered: to a channel here; full: there was no room; expired: nobody read it in
+#: time; nobody: its channel is gone; unreadable; gap: channels that may have missed some while the store was away.
+LayerEvent = Literal["delivered", "full", "expired", "nobody", "unreadable", "gap"]
+layer: Counter[LayerEvent] = Counter()

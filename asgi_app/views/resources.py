@@ -5,24 +5,21 @@ Invariant: an answer says `public` only for a resource that is public and the sa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.utils.cache import patch_vary_headers
-from django.utils.http import parse_etags
 
 from asgi_app import access, jobs, wiring
 from asgi_app.env import env
 from asgi_app.errors import Unavailable, store_away
-from asgi_app.http_caching import NotModified, Scope, age, cache_control, cache_status, demand
+from asgi_app.http_caching import NotModified, demand
 from asgi_app.problems import problem, problem_answer
 from asgi_app.reading import Reading
 from asgi_app.registry import Principal, Resource, registry
+from asgi_app.representation import Holding, holding, value_headers, vary
 from asgi_app.views.http import api, may_see, reply
 from asgi_app.views.preferences import Preferences, preferences
-from cache_layer.position import Position
 
 #: Seconds a client should wait before it looks at a job again.
 _JOB_RETRY = 1
@@ -45,19 +42,19 @@ async def detail(request: HttpRequest, principal: Principal, name: str) -> HttpR
     demanded = demand(request.headers)
     # A cache has it or has it not: there is nothing to wait for.
     asked = Preferences() if demanded.only_cached else preferences(request.headers)
-    known = _known(request.headers.get("If-None-Match", ""))
+    had = holding(request.headers.get("If-None-Match", ""))
     reading = await wiring.node().reader.read(
         resource,
         params,
         principal,
         wait=asked.seconds(0.0 if demanded.only_cached else env().default_wait),
-        newer_than=known.position if asked.wait is not None else None,
+        newer_than=had.position if asked.wait is not None else None,
         demand=demanded,
     )
-    response = await _answer(resource, params, reading, known)
+    response = await _answer(resource, params, reading, had)
     if asked.applied:
         response["Preference-Applied"] = asked.applied
-    patch_vary_headers(response, _vary(resource))
+    patch_vary_headers(response, vary(resource))
     return response
 
 
@@ -125,29 +122,9 @@ def describe(resource: Resource) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What a client says it has."""
-
-    anything: bool
-    tags: frozenset[str]
-
-    def matches(self, position: Position) -> bool:
-        return self.anything or str(position) in self.tags
-
-    @property
-    def position(self) -> Position | None:
-        return next((found for tag in sorted(self.tags) if (found := Position.parse(tag))), None)
-
-
-def _known(header: str) -> _Known:
-    tags = parse_etags(header)
-    return _Known(tags == ["*"], frozenset(tag.removeprefix("W/").strip('"') for tag in tags))
-
-
-async def _answer(resource: Resource, params: Any, reading: Reading, known: _Known) -> HttpResponse:
+async def _answer(resource: Resource, params: Any, reading: Reading, had: Holding) -> HttpResponse:
     if reading.entry is not None:
-        return _value(resource, params, reading, known)
+        return _value(resource, params, reading, had)
     if reading.error is not None:
         return problem_answer({"retry_after": resource.policy.error_ttl, **reading.error})
     if reading.unattended:
@@ -159,28 +136,13 @@ async def _answer(resource: Resource, params: Any, reading: Reading, known: _Kno
     return response
 
 
-def _value(resource: Resource, params: Any, reading: Reading, known: _Known) -> HttpResponse:
+def _value(resource: Resource, params: Any, reading: Reading, had: Holding) -> HttpResponse:
     entry = reading.entry
     assert entry is not None
-    if known.matches(reading.position):
+    if had.matches(reading.position):
         response: HttpResponse = NotModified()
     else:
         response = HttpResponse(entry.payload, content_type="application/json")
-    scope: Scope = "public" if _for_everybody(resource) else "private"
-    response["ETag"] = reading.position.etag()
-    response["Age"] = str(age(reading))
-    response["Cache-Control"] = cache_control(scope, reading, resource.policy)
-    response["Cache-Status"] = cache_status(reading)
-    response["Millpond-Topic"] = resource.topic(params)
-    computed = datetime.fromtimestamp(entry.computed_at, UTC).isoformat(timespec="milliseconds")
-    response["Millpond-Computed"] = computed.replace("+00:00", "Z")
+    for name, value in value_headers(resource, resource.topic(params), reading):
+        response[name] = value
     return response
-
-
-def _vary(resource: Resource) -> list[str]:
-    return ["Accept", "Prefer"] if _for_everybody(resource) else ["Accept", "Authorization", "Cookie", "Prefer"]
-
-
-def _for_everybody(resource: Resource) -> bool:
-    """Whether a cache between us and the reader may show the value to anybody (RFC 9111, section 3.5)."""
-    return resource.access == "public" and resource.vary is None and env().anonymous

@@ -1,0 +1,248 @@
+"""The front before Django: a fresh value that is at hand is answered without it, header for header as its view does.
+
+    path and query -> door (remembered) -> access -> this process's copy, or the store -> fresh? -> 200 or 304
+
+Invariant: it answers only what it is sure of; everything else, each refusal and each computation, falls through to
+Django untouched.  What it remembers is bounded, and holds no rights.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+
+from asgi_app import access, wiring
+from asgi_app.env import env
+from asgi_app.errors import MillpondError
+from asgi_app.http_caching import demand
+from asgi_app.reading import Reading
+from asgi_app.registry import Principal, Resource, registry
+from asgi_app.representation import for_everybody, holding, value_headers, vary
+from cache_layer import metrics
+from cache_layer.cache import Found
+from cache_layer.codec import Entry
+from cache_layer.errors import StoreUnavailable
+from cache_layer.freshness import ANYTHING, Verdict, decide
+from cache_layer.keys import Key
+
+_PREFIX = "/api/v1/resources/"
+#: Questions, hosts and request directives that are remembered; all are forgotten when there are more.
+_DOORS, _FEW = 20_000, 1_000
+#: Characters of a path and query, a host, or a header that are worth remembering.
+_LONGEST = 1_000
+#: Headers that have a say in the answer; the view and what stands around it read no others.
+_READ = frozenset(
+    b"host if-none-match authorization cookie accept cache-control prefer content-length transfer-encoding".split()
+)
+_PUBLIC = Principal.public()
+
+Message = dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Door:
+    """A question that was asked before, by whoever its value does not differ for."""
+
+    resource: Resource
+    params: Any
+    key: Key
+    #: What the answers below were made of: the entry, and its position, whole seconds of age and left, and https.
+    entry: Entry | None = None
+    made_of: tuple[Any, ...] = ()
+    etag: bytes = b""
+    changed: tuple[Message, Message] = field(default_factory=lambda: ({}, {}))
+    unchanged: tuple[Message, Message] = field(default_factory=lambda: ({}, {}))
+
+
+@dataclass(slots=True)
+class _Asked:
+    principal: Principal
+    #: If-None-Match.
+    held: bytes
+    #: A session may stand behind it.
+    cookie: bool
+    #: Over https.
+    secure: bool
+
+
+class Hot:
+    """The front of one process."""
+
+    def __init__(self) -> None:
+        self._doors: dict[tuple[str, bytes, str | None], _Door] = {}
+        self._hosts: dict[bytes, bool] = {}
+        self._plain: dict[bytes, bool] = {b"": True}
+
+    async def answer(self, scope: Any, send: Any) -> bool:
+        """Answer a request, if that can be done at once and without a doubt.  False: nothing was sent."""
+        if not scope["path"].startswith(_PREFIX) or scope["method"] not in ("GET", "HEAD"):
+            return False
+        asked = self._asked(scope)
+        door = self._door(scope, asked.principal) if asked is not None else None
+        if asked is None or door is None or not _may(door, asked):
+            return False
+        found = wiring.node().cache.at_hand(door.key)
+        if found is None:
+            try:
+                found = await wiring.node().reader.find(door.key)
+            except StoreUnavailable:
+                return False
+        if not _serves(door, found):
+            return False
+        start, body = _messages(door, found, asked)
+        await send(start)
+        await send(body)
+        metrics.events["answered before Django"] += 1
+        return True
+
+    def _asked(self, scope: Any) -> _Asked | None:
+        """Who asks, and what they hold; None: that is for Django to find out."""
+        host = held = token = directives = None
+        cookie = False
+        for name, value in scope["headers"]:
+            if name not in _READ:
+                continue
+            if name == b"host" and host is None:
+                host = value
+            elif name == b"accept" and b"event-stream" not in value:
+                pass
+            elif name == b"cookie":
+                cookie = True
+            elif name == b"if-none-match" and held is None:
+                held = value
+            elif name == b"authorization" and token is None:
+                token = value
+            elif name == b"cache-control" and directives is None:
+                directives = value
+            else:
+                return None
+        if host is None or not self._knows(host, scope) or scope.get("root_path"):
+            return None
+        if directives is not None and not self._asks_nothing(directives):
+            return None
+        principal = _PUBLIC if token is None else access.remembered(token)
+        if principal is None or (principal.is_anonymous and not env().anonymous):
+            return None
+        return _Asked(principal, held or b"", cookie and token is None, scope["scheme"] == "https")
+
+    def _knows(self, host: bytes, scope: Any) -> bool:
+        known = self._hosts.get(host)
+        if known is None:
+            known = access.host_allowed(scope)
+            _remember(self._hosts, host, known, _FEW)
+        return known
+
+    def _asks_nothing(self, directives: bytes) -> bool:
+        """Whether request directives change nothing, as those of a browser's reload."""
+        known = self._plain.get(directives)
+        if known is None:
+            known = demand({"Cache-Control": directives.decode("latin-1")}) == ANYTHING
+            _remember(self._plain, directives, known, _FEW)
+        return known
+
+    def _door(self, scope: Any, principal: Principal) -> _Door | None:
+        path, query = scope["path"], scope["query_string"]
+        door = self._doors.get((path, query, None)) or self._doors.get((path, query, principal.user_id or ""))
+        if door is None:
+            door = self._new_door(path, query, principal)
+        return door
+
+    def _new_door(self, path: str, query: bytes, principal: Principal) -> _Door | None:
+        resource = registry.resources.get(path.removeprefix(_PREFIX))
+        if resource is None or callable(resource.vary) or callable(resource.tags) or len(query) > _LONGEST:
+            return None
+        try:
+            params = resource.parse_query(query.decode("ascii"))
+            door = _Door(resource, params, resource.key(params, principal))
+        except (MillpondError, UnicodeDecodeError):
+            return None
+        whose = None if resource.vary is None else principal.user_id or ""
+        _remember(self._doors, (path, query, whose), door, _DOORS)
+        return door
+
+
+def _may(door: _Door, asked: _Asked) -> bool:
+    """A session, and a rule that is a function, are Django's to ask."""
+    principal, rule = asked.principal, door.resource.access
+    if asked.cookie and not for_everybody(door.resource):
+        return False
+    if not principal.is_anonymous and "read" not in principal.scopes:
+        return False
+    if rule == "public":
+        return True
+    return isinstance(rule, str) and not principal.is_anonymous and (rule == "login" or rule in principal.permissions)
+
+
+def _messages(door: _Door, found: Found, asked: _Asked) -> tuple[Message, Message]:
+    entry = found.entry
+    assert entry is not None
+    made_of = (entry.position, int(found.age), math.floor(entry.fresh - found.age), asked.secure)
+    if door.made_of != made_of or door.entry is not entry:
+        _make(door, found, asked.secure)
+        door.made_of, door.entry = made_of, entry
+    held = asked.held
+    if held and (held == door.etag or holding(held.decode("latin-1")).matches(entry.position)):
+        return door.unchanged
+    return door.changed
+
+
+def _serves(door: _Door, found: Found) -> bool:
+    entry = found.entry
+    return (
+        entry is not None
+        and decide(
+            age=found.age,
+            fresh=entry.fresh,
+            compute_seconds=entry.compute_seconds,
+            policy=door.key.policy,
+            failed=found.failure is not None,
+            luck=1.0 - random.random(),
+            softened=found.softened,
+        )
+        is Verdict.SERVE
+    )
+
+
+def _make(door: _Door, found: Found, secure: bool) -> None:
+    entry = found.entry
+    assert entry is not None
+    reading = Reading(state="fresh", position=entry.position, entry=entry, age=found.age)
+    said = [*value_headers(door.resource, door.key.topic, reading), ("Vary", ", ".join(vary(door.resource)))]
+    headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in said]
+    door.etag = headers[0][1]
+    length = (b"Content-Length", b"%d" % len(entry.payload))
+    whole = [(b"Content-Type", b"application/json"), *headers, _FRAMES, length, *_ending(secure)]
+    door.changed = _answer(200, whole, entry.payload)
+    door.unchanged = _answer(304, [*headers, _FRAMES, *_ending(secure)], b"")
+
+
+def _answer(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> tuple[Message, Message]:
+    return (
+        {"type": "http.response.start", "status": status, "headers": headers},
+        {"type": "http.response.body", "body": body, "more_body": False},
+    )
+
+
+def _remember(known: dict[Any, Any], key: Any, value: Any, most: int) -> None:
+    if len(known) >= most:
+        known.clear()
+    if not isinstance(key, bytes) or len(key) <= _LONGEST:
+        known[key] = value
+
+
+#: What Django's middleware adds to every answer.
+_FRAMES = (b"X-Frame-Options", settings.X_FRAME_OPTIONS.encode())
+_ALWAYS = [
+    (b"X-Content-Type-Options", b"nosniff"),
+    (b"Referrer-Policy", str(settings.SECURE_REFERRER_POLICY).encode()),
+    (b"Cross-Origin-Opener-Policy", str(settings.SECURE_CROSS_ORIGIN_OPENER_POLICY).encode()),
+]
+
+
+def _ending(secure: bool) -> list[tuple[bytes, bytes]]:
+    seconds = settings.SECURE_HSTS_SECONDS
+    return [(b"Strict-Transport-Security", b"max-age=%d" % seconds), *_ALWAYS] if secure and seconds else _ALWAYS

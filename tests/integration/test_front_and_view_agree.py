@@ -1,0 +1,305 @@
+"""What the front before Django answers is, byte for byte and header for header, what the view would have answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import Permission, User
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec import Meta
+
+from asgi_app import access
+from asgi_app.access import create_token
+from asgi_app.hot import Hot
+from asgi_app.models import ApiToken
+from asgi_app.registry import Principal, Registry, Resource, registry, resource
+from asgi_app.wiring import Node
+from tests.support.paged import a_node
+from tests.support.processes import fill
+from tests.support.store import StoreServer
+from tests.support.watcher import eventually
+
+BASE = "/api/v1/resources/"
+Messages = list[dict[str, Any]]
+
+
+@pytest.fixture
+def declared() -> Any:
+    """One resource of each kind of access."""
+    with registry.isolated() as made:
+
+        @resource("t.open", fresh=600)
+        def everybody(n: Annotated[int, Meta(ge=0, le=9)] = 1, text: str = "é") -> int:
+            return n
+
+        @resource("t.members", fresh=600, access="login")
+        def members() -> int:
+            return 1
+
+        @resource("t.allowed", fresh=600, access="auth.view_user")
+        def allowed() -> int:
+            return 1
+
+        @resource("t.judged", fresh=600, access=lambda principal, params: True)
+        def judged() -> int:
+            return 1
+
+        @resource("t.own", fresh=600, access="login", vary="user")
+        def own(*, principal: Principal) -> str:
+            return principal.username
+
+        @resource("t.tagged", fresh=600, tags=lambda params: ("a",))
+        def tagged() -> int:
+            return 1
+
+        yield made
+
+
+@pytest.fixture
+async def node(store_server: StoreServer) -> AsyncIterator[Node]:
+    async with a_node() as made:
+        assert made.near is not None
+        await eventually(lambda: made.near and made.near.open, "copies are given out")
+        yield made
+
+
+def scope_of(
+    path: str,
+    query: bytes = b"",
+    method: str = "GET",
+    scheme: str = "http",
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "http_version": "1.1",
+        "method": method,
+        "scheme": scheme,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query,
+        "root_path": "",
+        "headers": list(headers) or [(b"host", b"localhost")],
+        "server": ("127.0.0.1", 80),
+        "client": ("127.0.0.1", 5000),
+    }
+
+
+async def of_view(scope: dict[str, Any]) -> Messages:
+    """What Django answers."""
+    from asgi_app.asgi import _pages
+
+    said: Messages = []
+    asked = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> dict[str, Any]:
+        found = next(asked, None)
+        if found is None:
+            await asyncio.sleep(60)
+        assert found is not None
+        return found
+
+    async def send(message: dict[str, Any]) -> None:
+        said.append(message)
+
+    await _pages(dict(scope), receive, send)
+    return said
+
+
+async def of_front(front: Hot, scope: dict[str, Any]) -> Messages | None:
+    """What the front answers, None where it leaves it to Django."""
+    said: Messages = []
+
+    async def send(message: dict[str, Any]) -> None:
+        said.append(message)
+
+    answered = await front.answer(dict(scope), send)
+    assert answered == bool(said)
+    return said if answered else None
+
+
+async def agree(front: Hot, scope: dict[str, Any]) -> bool:
+    """Whether the front answers; if so, as the view.  A second may end between the two."""
+    before = await of_view(scope)
+    answer = await of_front(front, scope)
+    if answer is None:
+        return False
+    after = await of_view(scope)
+    assert answer in (before, after)
+    return True
+
+
+async def value(node: Node, name: str, principal: Principal | None = None, **params: Any) -> None:
+    what: Resource = registry.resource(name)
+    await fill(
+        node.cache, what.key(what.parse(params, text=False), principal or Principal.public()), b'{"a":"\xc3\xa9"}'
+    )
+
+
+HOSTS = st.sampled_from([b"localhost", b"localhost:8000", b"LOCALHOST", b"evil.example", b"", b"localhost/x", b"[::1]"])
+ETAGS = st.sampled_from([b"*", b'"x"', b'W/"x"', b"", b'"a", "b"', b"nonsense", b"@", b'W/@, "b"'])
+HEADERS = st.lists(
+    st.one_of(
+        st.tuples(st.just(b"host"), HOSTS),
+        st.tuples(st.just(b"if-none-match"), ETAGS),
+        st.tuples(
+            st.just(b"cache-control"),
+            st.sampled_from(
+                [b"no-cache", b"max-age=0", b"max-age=1", b"only-if-cached", b"min-fresh=9999", b"x", b'="']
+            ),
+        ),
+        st.tuples(
+            st.just(b"accept"), st.sampled_from([b"*/*", b"application/json", b"text/event-stream", b"text/html"])
+        ),
+        st.tuples(st.just(b"prefer"), st.sampled_from([b"wait=1", b"respond-async", b"x"])),
+        st.tuples(st.just(b"cookie"), st.sampled_from([b"a=b", b"sessionid=nobody", b";"])),
+        st.tuples(st.just(b"authorization"), st.sampled_from([b"Bearer x", b"Basic eDp5", b"", b"Bearer TOKEN"])),
+        st.tuples(st.just(b"origin"), st.sampled_from([b"http://localhost", b"http://evil.example", b"null"])),
+        st.tuples(st.just(b"content-length"), st.just(b"0")),
+        st.tuples(
+            st.sampled_from([b"x-forwarded-host", b"x-forwarded-proto", b"x-http-method-override", b"range"]), HOSTS
+        ),
+        st.tuples(st.sampled_from([b"user-agent", b"accept-encoding", b"x-own"]), st.binary(max_size=8)),
+    ),
+    max_size=5,
+)
+PATHS = st.one_of(
+    st.sampled_from([f"{BASE}t.{name}" for name in ("open", "members", "allowed", "judged", "own", "tagged")]),
+    st.sampled_from(
+        ["/", BASE, f"{BASE}t.open/", f"{BASE}t.none", f"{BASE}T.open", "/api/v1/resources", f"{BASE}t.open/refresh"]
+    ),
+)
+QUERIES = st.sampled_from(
+    [
+        b"",
+        b"n=1",
+        b"n=2",
+        b"n=10",
+        b"n=1&n=1",
+        b"x=1",
+        b"n=%31",
+        b"text=%C3%A9",
+        b"text=e%CC%81",
+        b"n=1&",
+        b"\xff=1",
+        b"n",
+    ]
+)
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_front_and_view_agree(node: Node, declared: Registry) -> None:
+    """Over every kind of path, query, method and header; and not by answering nothing."""
+    user = await sync_to_async(User.objects.create_user)("ann")
+    await user.user_permissions.aadd(await Permission.objects.aget(codename="view_user"))
+    token = (await sync_to_async(create_token)("ann", None, ("read",))).encode()
+    ann = await access.authenticate(scope_of("/", headers=[(b"authorization", b"Bearer " + token)]))
+    for name in ("open", "members", "allowed", "judged", "tagged"):
+        await value(node, f"t.{name}")
+    await value(node, "t.open", n=2)
+    await value(node, "t.own", ann)
+    front, loop = Hot(), asyncio.get_running_loop()
+    answered: set[str] = set()
+
+    async def one(path: str, query: bytes, method: str, scheme: str, headers: list[tuple[bytes, bytes]]) -> None:
+        sent = [(name, said.replace(b"TOKEN", token)) for name, said in headers]
+        if not any(name == b"host" for name, _ in sent) and len(sent) % 4:
+            sent.append((b"host", b"localhost"))
+        if await agree(front, scope_of(path, query, method, scheme, sent)):
+            answered.add(path)
+
+    @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(
+        PATHS,
+        QUERIES,
+        st.sampled_from(["GET", "GET", "GET", "HEAD", "POST", "OPTIONS"]),
+        st.sampled_from(["http", "https"]),
+        HEADERS,
+    )
+    def many(path: str, query: bytes, method: str, scheme: str, headers: list[tuple[bytes, bytes]]) -> None:
+        asyncio.run_coroutine_threadsafe(one(path, query, method, scheme, headers), loop).result(30)
+
+    await asyncio.to_thread(many)
+    host, bearer = (b"host", b"localhost"), (b"authorization", b"Bearer " + token)
+    for path, headers in (
+        ("t.open", [host]),
+        ("t.members", [host, bearer]),
+        ("t.allowed", [host, bearer]),
+        ("t.own", [host, bearer]),
+    ):
+        assert await agree(front, scope_of(BASE + path, headers=headers)), path
+    assert f"{BASE}t.open" in answered
+    assert not answered & {f"{BASE}t.judged", f"{BASE}t.tagged"}
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_client_that_holds_the_value_gets_no_body(node: Node, declared: Registry) -> None:
+    """However it spells what it holds."""
+    await value(node, "t.open")
+    front = Hot()
+    answer = await of_front(front, scope_of(f"{BASE}t.open"))
+    assert answer is not None
+    etag = dict(answer[0]["headers"])[b"ETag"]
+    for spelt in (etag, b"W/" + etag, b'"x", ' + etag, b"*"):
+        scope = scope_of(f"{BASE}t.open", headers=[(b"host", b"localhost"), (b"if-none-match", spelt)])
+        assert await agree(front, scope)
+        unchanged = await of_front(front, scope)
+        assert unchanged is not None
+        assert (unchanged[0]["status"], unchanged[1]["body"]) == (304, b"")
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_token_that_is_gone_opens_nothing(node: Node, declared: Registry) -> None:
+    """What is remembered of it counts for two seconds, and not at all once somebody says that rights changed."""
+    await sync_to_async(User.objects.create_user)("ann")
+    token = await sync_to_async(create_token)("ann", None, ("read",))
+    await value(node, "t.members")
+    scope = scope_of(
+        f"{BASE}t.members", headers=[(b"host", b"localhost"), (b"authorization", f"Bearer {token}".encode())]
+    )
+    front = Hot()
+    assert await of_front(front, scope) is None
+    await of_view(scope)
+    assert await of_front(front, scope) is not None
+    await ApiToken.objects.all().adelete()
+    access.forget_tokens()
+    assert await of_front(front, scope) is None
+    assert (await of_view(scope))[0]["status"] == 401
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_what_is_invalidated_or_stale_is_left_to_django(node: Node, declared: Registry) -> None:
+    """The front refreshes nothing and waits for nothing."""
+    await value(node, "t.open")
+    front = Hot()
+    assert await of_front(front, scope_of(f"{BASE}t.open")) is not None
+    await node.store.command("DEL", node.cache.names.everything())
+    await eventually(lambda: node.near is not None, "it hears")
+
+    async def gone() -> bool:
+        return await of_front(front, scope_of(f"{BASE}t.open")) is None
+
+    for _ in range(100):
+        if await gone():
+            break
+        await asyncio.sleep(0.02)
+    assert await gone()
+
+
+async def test_what_is_remembered_is_bounded(node: Node, declared: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for many things, from many hosts."""
+    monkeypatch.setattr("asgi_app.hot._DOORS", 5)
+    monkeypatch.setattr("asgi_app.hot._FEW", 5)
+    front = Hot()
+    for n in range(100):
+        host = b"%d.localhost" % n
+        await of_front(front, scope_of(f"{BASE}t.open", b"text=%d" % n, headers=[(b"host", b"localhost")]))
+        await of_front(front, scope_of(f"{BASE}t.open", headers=[(b"host", host), (b"cache-control", b"x=%d" % n)]))
+    await of_front(front, scope_of(f"{BASE}t.open", b"text=" + b"x" * 5000))
+    assert max(len(front._doors), len(front._hosts), len(front._plain)) <= 5
+    assert all(len(query) <= 1000 for _, query, _ in front._doors)
