@@ -17,16 +17,20 @@ django.setup(set_prefix=False)
 # Django first: the modules below need its app registry.
 from django.core.asgi import get_asgi_application  # noqa: E402
 
-from asgi_app import access, wiring  # noqa: E402
+from asgi_app import access, logs, wiring  # noqa: E402
 from asgi_app.assets import serve_static  # noqa: E402
 from asgi_app.bodies import BoundedBodies  # noqa: E402
 from asgi_app.env import env  # noqa: E402
+from asgi_app.hot import Hot  # noqa: E402
 from asgi_app.views.preferences import prefers_stream  # noqa: E402
-from consumers import routing, sse  # noqa: E402
+from consumers import emulation, routing, sse  # noqa: E402
 from consumers.hub import hub  # noqa: E402
+from consumers.relaying import relay  # noqa: E402
 
 log = logging.getLogger(__name__)
 
+logs.keep_tokens_out()
+_hot = Hot()
 _pages = BoundedBodies(serve_static(get_asgi_application()), env().max_body)
 
 
@@ -36,8 +40,12 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         await _lifespan(receive, send)
     elif scope["type"] == "websocket":
         await routing.application(scope, receive, send)
+    elif await _hot.answer(scope, send):
+        return
     elif _wants_stream(scope) and access.host_allowed(scope):
         await sse.application(scope, receive, send)
+    elif emulation.serves(scope["path"]) and access.host_allowed(scope):
+        await emulation.application(scope, receive, send)
     else:
         await _pages(scope, receive, send)
 
@@ -62,8 +70,10 @@ async def _lifespan(receive: Any, send: Any) -> None:
     await receive()
     await wiring.start_node(near=True)
     hub()
+    relay()
     await send({"type": "lifespan.startup.complete"})
     await receive()
+    await relay().stop()
     await hub().stop()
     await wiring.stop_node()
     await send({"type": "lifespan.shutdown.complete"})

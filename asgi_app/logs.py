@@ -8,6 +8,7 @@ follows on the same line, its lines joined by " | ".
 
 import logging
 import os
+import re
 import time
 from typing import Any
 
@@ -50,6 +51,22 @@ def is_no_handshake(record: logging.LogRecord) -> bool:
     return record.levelno > logging.INFO or not str(record.msg).startswith(_HANDSHAKES)
 
 
+def without_tokens(record: logging.LogRecord) -> bool:
+    """Blots out what the URL of an event stream says of its client: that is where its connection token is."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(_CONNECT.sub(r"\1***", arg) if isinstance(arg, str) else arg for arg in record.args)
+    return True
+
+
+def keep_tokens_out() -> None:
+    """For a server that logs each request, as uvicorn does unless told otherwise; may be called twice.
+
+    It is no part of `configuration`, which would take the server's own handlers away.
+    """
+    logging.getLogger("uvicorn.access").addFilter(without_tokens)
+
+
+_CONNECT = re.compile(r"(\bcf_connect=)[^&\s]*")
 #: How uvicorn and the `websockets` library below it begin what they say of each connection.
 _HANDSHAKES = ('%s - "WebSocket', "connection open", "connection closed", "connection rejected", "HTTP response sent")
 

@@ -109,11 +109,19 @@ class Names:
         """Epoch and offset of a log."""
         return f"s:{{{self._ns}}}:p:{topic}"
 
+    def presence(self, topic: str) -> str:
+        """Who is there on a topic."""
+        return f"s:{{{self._ns}}}:c:{topic}"
+
     def log_channel(self, topic: str) -> str:
         return f"p:{{{self._ns}}}:l:{topic}"
 
     def inbox_channel(self, user_id: str) -> str:
         return f"p:{{{self._ns}}}:i:{user_id}"
+
+    def node_channel(self, node: str) -> str:
+        """Where a web process hears what the clients of its streams say to others."""
+        return f"p:{{{self._ns}}}:node:{node}"
 
     def queues(self, part: str = "") -> str:
         """What the keys of the queues begin with; KEYS.md lists the parts."""
