@@ -46,6 +46,7 @@ class _Process(Collector):
     def collect(self) -> Iterator[Metric]:
         yield _counts("millpond_cache_lookups", "look-ups of values by where they ended", "result", metrics.lookups)
         yield _counts("millpond_cache_events", "what the cache did beside look-ups", "event", metrics.events)
+        yield _counts("millpond_layer_messages", "messages of the channel layer by their end", "end", metrics.layer)
         kept = self._node.invalidator.kept
         yield _gauge("millpond_invalidations_kept", "1: invalidations wait for the store to come back", int(bool(kept)))
         mode = near_mode(self._node.near)
