@@ -22,7 +22,7 @@ from asgi_app.assets import serve_static  # noqa: E402
 from asgi_app.bodies import BoundedBodies  # noqa: E402
 from asgi_app.env import env  # noqa: E402
 from asgi_app.hot import Hot  # noqa: E402
-from asgi_app.views.preferences import prefers_stream  # noqa: E402
+from asgi_app.preferences import prefers_stream  # noqa: E402
 from consumers import emulation, routing, sse  # noqa: E402
 from consumers.hub import hub  # noqa: E402
 from consumers.relaying import relay  # noqa: E402

@@ -19,6 +19,7 @@ from asgi_app import access, wiring
 from asgi_app.env import env
 from asgi_app.errors import MillpondError
 from asgi_app.http_caching import demand
+from asgi_app.preferences import preferences
 from asgi_app.reading import Reading
 from asgi_app.registry import Principal, Resource, registry
 from asgi_app.representation import for_everybody, holding, value_headers, vary
@@ -67,6 +68,8 @@ class _Asked:
     cookie: bool
     #: Over https.
     secure: bool
+    #: Preference-Applied.
+    applied: str
 
 
 class Hot:
@@ -75,7 +78,8 @@ class Hot:
     def __init__(self) -> None:
         self._doors: dict[tuple[str, bytes, str | None], _Door] = {}
         self._hosts: dict[bytes, bool] = {}
-        self._plain: dict[bytes, bool] = {b"": True}
+        self._plain: dict[bytes, bool] = {}
+        self._preferred: dict[bytes, str] = {}
 
     async def answer(self, scope: Any, send: Any) -> bool:
         """Answer a request, if that can be done at once and without a doubt.  False: nothing was sent."""
@@ -101,7 +105,7 @@ class Hot:
 
     def _asked(self, scope: Any) -> _Asked | None:
         """Who asks, and what they hold; None: that is for Django to find out."""
-        host = held = token = directives = None
+        host = held = token = directives = prefer = None
         cookie = False
         for name, value in scope["headers"]:
             if name not in _READ:
@@ -118,6 +122,8 @@ class Hot:
                 token = value
             elif name == b"cache-control" and directives is None:
                 directives = value
+            elif name == b"prefer" and prefer is None:
+                prefer = value
             else:
                 return None
         if host is None or not self._knows(host, scope) or scope.get("root_path"):
@@ -127,7 +133,10 @@ class Hot:
         principal = _PUBLIC if token is None else access.remembered(token)
         if principal is None or (principal.is_anonymous and not env().anonymous):
             return None
-        return _Asked(principal, held or b"", cookie and token is None, scope["scheme"] == "https")
+        applied = "" if prefer is None else self._applied(prefer)
+        if held is not None and "wait" in applied:
+            return None  # it waits for a newer one
+        return _Asked(principal, held or b"", cookie and token is None, scope["scheme"] == "https", applied)
 
     def _knows(self, host: bytes, scope: Any) -> bool:
         known = self._hosts.get(host)
@@ -142,6 +151,13 @@ class Hot:
         if known is None:
             known = demand({"Cache-Control": directives.decode("latin-1")}) == ANYTHING
             _remember(self._plain, directives, known, _FEW)
+        return known
+
+    def _applied(self, prefer: bytes) -> str:
+        known = self._preferred.get(prefer)
+        if known is None:
+            known = preferences({"Prefer": prefer.decode("latin-1")}).applied
+            _remember(self._preferred, prefer, known, _FEW)
         return known
 
     def _door(self, scope: Any, principal: Principal) -> _Door | None:
@@ -180,9 +196,9 @@ def _may(door: _Door, asked: _Asked) -> bool:
 def _messages(door: _Door, found: Found, asked: _Asked) -> tuple[Message, Message]:
     entry = found.entry
     assert entry is not None
-    made_of = (entry.position, int(found.age), math.floor(entry.fresh - found.age), asked.secure)
+    made_of = (entry.position, int(found.age), math.floor(entry.fresh - found.age), asked.secure, asked.applied)
     if door.made_of != made_of or door.entry is not entry:
-        _make(door, found, asked.secure)
+        _make(door, found, asked)
         door.made_of, door.entry = made_of, entry
     held = asked.held
     if held and (held == door.etag or holding(held.decode("latin-1")).matches(entry.position)):
@@ -207,17 +223,21 @@ def _serves(door: _Door, found: Found) -> bool:
     )
 
 
-def _make(door: _Door, found: Found, secure: bool) -> None:
+def _make(door: _Door, found: Found, asked: _Asked) -> None:
     entry = found.entry
     assert entry is not None
     reading = Reading(state="fresh", position=entry.position, entry=entry, age=found.age)
-    said = [*value_headers(door.resource, door.key.topic, reading), ("Vary", ", ".join(vary(door.resource)))]
+    said = value_headers(door.resource, door.key.topic, reading)
+    if asked.applied:
+        said.append(("Preference-Applied", asked.applied))
+    said.append(("Vary", ", ".join(vary(door.resource))))
+    ending = _ending(asked.secure)
     headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in said]
     door.etag = headers[0][1]
     length = (b"Content-Length", b"%d" % len(entry.payload))
-    whole = [(b"Content-Type", b"application/json"), *headers, _FRAMES, length, *_ending(secure)]
+    whole = [(b"Content-Type", b"application/json"), *headers, _FRAMES, length, *ending]
     door.changed = _answer(200, whole, entry.payload)
-    door.unchanged = _answer(304, [*headers, _FRAMES, *_ending(secure)], b"")
+    door.unchanged = _answer(304, [*headers, _FRAMES, *ending], b"")
 
 
 def _answer(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> tuple[Message, Message]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
 
-from asgi_app import access, publishing, wiring
+from asgi_app import access, acting, publishing, wiring
+from asgi_app.acting import visible
 from asgi_app.errors import BadParameters
-from asgi_app.registry import Principal, registry
-from asgi_app.views.following import followed, visible
+from asgi_app.preferences import preferences
+from asgi_app.registry import Principal
+from asgi_app.views.following import followed
 from asgi_app.views.http import api, body_object, reply
-from asgi_app.views.preferences import preferences
 from asgi_app.views.resources import accepted, accepted_job
 from cache_layer.outdated import of_tags
 
-_LONGEST_KEY = 255
 _MOST_TAGS = 1000
 
 
@@ -24,15 +24,8 @@ async def run(request: HttpRequest, principal: Principal, name: str) -> HttpResp
     `Idempotency-Key`: same key and body, the same job; another body, 422.  `Prefer: wait=N`: the answer is held until
     the job is over, or for N seconds.
     """
-    action = registry.action(name)
-    params = action.parse(body_object(request), text=False)
-    if action.access != "public":
-        access.require_scope(principal, "run")
     key = request.headers.get("Idempotency-Key")
-    if key is not None and not 0 < len(key) <= _LONGEST_KEY:
-        raise BadParameters([{"name": "Idempotency-Key", "reason": f"1 to {_LONGEST_KEY} characters"}])
-    await access.check(action, principal, params)
-    job_id = await wiring.node().submitter.action(action, params, principal, idempotency_key=key)
+    job_id = await acting.run(name, body_object(request), principal, idempotency_key=key)
     asked = preferences(request.headers)
     if not asked.wait:
         response = await accepted(job_id)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse
 from django.utils.http import parse_etags
 
-from asgi_app import access, jobs, wiring
+from asgi_app import access, acting, jobs, wiring
+from asgi_app.acting import visible
 from asgi_app.errors import BadParameters, Denied
 from asgi_app.http_caching import NotModified
+from asgi_app.preferences import preferences
 from asgi_app.registry import Principal
-from asgi_app.views.following import followed, visible
+from asgi_app.views.following import followed
 from asgi_app.views.http import api, reply
-from asgi_app.views.preferences import preferences
 from asgi_app.views.resources import accepted, look_again
 
 _STATUSES = ("queued", "running", "retrying", *sorted(jobs.TERMINAL))
@@ -81,10 +82,8 @@ async def discard(request: HttpRequest, principal: Principal, job_id: str) -> Ht
 
 
 async def _cancel(job_id: str, principal: Principal) -> HttpResponse:
-    access.require_scope(principal, "run")
-    fields = await visible(job_id, principal)
-    over = await wiring.node().desk.cancel(fields, principal)
-    return _job(await visible(fields["id"], principal), 200 if over else 202)
+    fields, over = await acting.cancel(job_id, principal)
+    return _job(fields, 200 if over else 202)
 
 
 def _asked(request: HttpRequest) -> dict[str, str]:

@@ -14,12 +14,12 @@ from asgi_app import access, jobs, wiring
 from asgi_app.env import env
 from asgi_app.errors import Unavailable, store_away
 from asgi_app.http_caching import NotModified, demand
+from asgi_app.preferences import Preferences, preferences
 from asgi_app.problems import problem, problem_answer
 from asgi_app.reading import Reading
 from asgi_app.registry import Principal, Resource, registry
 from asgi_app.representation import Holding, holding, value_headers, vary
 from asgi_app.views.http import api, may_see, reply
-from asgi_app.views.preferences import Preferences, preferences
 
 #: Seconds a client should wait before it looks at a job again.
 _JOB_RETRY = 1

@@ -299,7 +299,12 @@ async def test_what_is_remembered_is_bounded(node: Node, declared: Registry, mon
     for n in range(100):
         host = b"%d.localhost" % n
         await of_front(front, scope_of(f"{BASE}t.open", b"text=%d" % n, headers=[(b"host", b"localhost")]))
-        await of_front(front, scope_of(f"{BASE}t.open", headers=[(b"host", host), (b"cache-control", b"x=%d" % n)]))
+        await of_front(
+            front,
+            scope_of(
+                f"{BASE}t.open", headers=[(b"host", host), (b"prefer", b"x=%d" % n), (b"cache-control", b"x=%d" % n)]
+            ),
+        )
     await of_front(front, scope_of(f"{BASE}t.open", b"text=" + b"x" * 5000))
-    assert max(len(front._doors), len(front._hosts), len(front._plain)) <= 5
+    assert max(len(front._doors), len(front._hosts), len(front._plain), len(front._preferred)) <= 5
     assert all(len(query) <= 1000 for _, query, _ in front._doors)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asgi_app.views.preferences import LONGEST_WAIT, Preferences, preferences, prefers_stream
+from asgi_app.preferences import LONGEST_WAIT, Preferences, preferences, prefers_stream
 
 quick = settings(max_examples=80, deadline=None)
 
