@@ -69,9 +69,13 @@ async def check(topic: str, rules: LogRules, principal: Principal) -> None:
     await _ask(topic, rules.access, principal)
 
 
-async def check_publish(topic: str, rules: LogRules, principal: Principal) -> None:
-    """Raises Unauthenticated or Denied unless the principal may publish on the topic from a client."""
-    await check(topic, rules, principal)
+async def check_publish(topic: str, rules: LogRules, principal: Principal, *, follows: bool = False) -> None:
+    """Raises Unauthenticated or Denied unless the principal may publish on the topic from a client.
+
+    `follows`: that it may follow the topic is known already.
+    """
+    if not follows:
+        await check(topic, rules, principal)
     if rules.publish is False:
         raise Denied(f"nobody publishes on {topic} from a client")
     if rules.publish is not True:

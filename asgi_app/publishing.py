@@ -35,9 +35,14 @@ async def publish(topic: str, data: Any) -> Position | None:
     return await publish_text(topic, encode(data))
 
 
-async def publish_from(topic: str, data: Any, principal: Principal, *, info: bytes) -> Position | None:
-    """The same from a client, where it may; `info` says who it is, as JSON.  Raises Denied and Unauthenticated too."""
-    await log_source.check_publish(topic, log_source.rules_of(topic), principal)
+async def publish_from(
+    topic: str, data: Any, principal: Principal, *, info: bytes, follows: bool = False
+) -> Position | None:
+    """The same from a client, where it may; `info` says who it is, as JSON.  Raises Denied and Unauthenticated too.
+
+    `follows`: it follows the topic, so that it may has been judged already.
+    """
+    await log_source.check_publish(topic, log_source.rules_of(topic), principal, follows=follows)
     return await publish_text(topic, encode(data), info)
 
 

@@ -1,8 +1,8 @@
 """Tokens of the websocket: JWTs, HS256 only, that any back end which knows `MILLPOND_TOKEN_SECRET` may mint.
 
 Claims of a connection: `sub` (optional; need not be a Django user), `exp` (optional), `info`, `channels`.  Of a
-subscription: `channel`, `sub`, `exp`.  They are those of Centrifugo, so that existing back ends need no change.  One is
-our own: `millpond:scopes`, the most that the connection may do, whatever its user may.
+subscription: `channel`, `sub`, `exp`, `info`, `client`.  They are those of Centrifugo, so that existing back ends need
+no change.  One is our own: `millpond:scopes`, the most that the connection may do, whatever its user may.
 Invariant: no token is accepted that is not signed with the key, expired, or meant for another purpose.
 """
 
@@ -39,7 +39,7 @@ class TokenInvalid(TokenError):
 
 
 class TokenMismatch(TokenError):
-    """A valid subscription token, of another user or for another channel."""
+    """A valid subscription token, of another user, or for another channel or connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,8 @@ class Claims:
     channels: tuple[str, ...]
     #: The most it may do, None for all that its user may.
     scopes: frozenset[str] | None = None
+    #: The one connection that a subscription token is for, "" for any.
+    client: str = ""
 
     def expires_in(self, now: float) -> float | None:
         """Seconds left at unix time `now`, None for ever."""
@@ -91,17 +93,29 @@ def verify_connection(token: str, *, now: float | None = None) -> Claims:
     return _claims(payload)
 
 
-def verify_subscription(token: str, channel: str, sub: str, *, now: float | None = None) -> Claims:
-    """What a subscription token of user `sub` ("" for the public) for `channel` says.
+def mint_subscription(
+    channel: str, sub: str, ttl: float | None, *, info: Any = None, client: str = "", now: float | None = None
+) -> str:
+    """A token with which `sub` ("" for the public) may follow `channel`, whatever its access, within `ttl` seconds."""
+    issued = time.time() if now is None else now
+    claims: dict[str, Any] = {"iat": int(issued), "channel": channel}
+    claims |= {name: value for name, value in {"sub": sub, "info": info, "client": client}.items() if value}
+    if ttl is not None:
+        claims["exp"] = int(issued + ttl)
+    return jwt.encode(claims, _key(), algorithm=_ALGORITHM)
 
-    Raises TokenExpired, TokenInvalid, or TokenMismatch when it is for another user or channel.
+
+def verify_subscription(token: str, channel: str, sub: str, *, client: str = "", now: float | None = None) -> Claims:
+    """What a subscription token of user `sub` ("" for the public) for `channel` says, used on connection `client`.
+
+    Raises TokenExpired, TokenInvalid, or TokenMismatch when it is for another user, channel or connection.
     """
     payload = _verified(token, now)
     claims = _claims(payload)
     if not isinstance(payload.get("channel"), str) or not payload["channel"]:
         raise TokenInvalid("this is no subscription token")
-    if payload["channel"] != channel or claims.sub != sub:
-        raise TokenMismatch("the token is for another channel or user")
+    if payload["channel"] != channel or claims.sub != sub or claims.client not in ("", client):
+        raise TokenMismatch("the token is for another channel, user or connection")
     return claims
 
 
@@ -131,14 +145,15 @@ def _expiry(payload: dict[str, Any]) -> float | None:
 
 
 def _claims(payload: dict[str, Any]) -> Claims:
-    sub = payload.get("sub", "")
-    if not isinstance(sub, str):
-        raise TokenInvalid("sub is not a string")
+    sub, client = payload.get("sub", ""), payload.get("client", "")
+    if not isinstance(sub, str) or not isinstance(client, str):
+        raise TokenInvalid("sub or client is not a string")
     return Claims(
         sub=sub,
         expires_at=_expiry(payload),
         info=payload.get("info"),
         channels=_texts(payload, "channels") or (),
+        client=client,
         scopes=None if (scopes := _texts(payload, _SCOPES)) is None else frozenset(scopes),
     )
 

@@ -1,52 +1,172 @@
-"""The rpc methods of the websocket, each with its meaning over HTTP.
+"""The methods of the websocket that need the outside, each with its meaning over HTTP.
 
-Invariant: none of them waits for a computation.
+Invariant: none of them waits for a computation; whoever may follow a topic may ask for its history and for who is
+there, subscribed or not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from asgi_app import topics
-from asgi_app.errors import from_problem
-from asgi_app.registry import Principal
-from asgi_app.topics import open_topic
+from asgi_app import access, acting, jobs, publishing, topics
+from asgi_app.errors import BadParameters, Denied, from_problem
+from asgi_app.registry import Principal, registry
+from asgi_app.topics import Log, Source, open_topic
+from cache_layer.position import Position
+from consumers import commands, frames
+from consumers.effects import Call
+from consumers.presence import roll
+from consumers.refusals import NotAvailable
 
 
-class BadBodyError(Exception):
-    """The data of an rpc is not what its method takes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who calls."""
+
+    principal: Principal
+    #: The topics it follows, by the names it uses.
+    sources: Callable[[str], Source | None]
+    #: What others see of it on a topic, JSON.
+    shown: Callable[[str], bytes]
 
 
-def topic_of(data: Any) -> str:
-    """The topic that the data of an rpc names.  Raises BadBodyError."""
-    if isinstance(data, dict) and set(data) == {"topic"} and isinstance(data["topic"], str):
-        return data["topic"]
-    raise BadBodyError('the data of this method is {"topic": "..."}')
+async def answer(call: Call, caller: Caller) -> bytes:
+    """The object of the reply, as JSON.  Raises NotAvailable, MillpondError, StoreUnavailable and what else
+    `refusals` knows."""
+    match call.body:
+        case commands.Rpc() as body:
+            return b'{"data":%b}' % await _rpc(body, caller.principal)
+        case commands.Publish() as body:
+            return await _publish(body, caller)
+        case commands.History() as body:
+            return await _history(body, caller)
+    if call.method == "presence":
+        return await _presence(call.body.channel, caller)
+    return await _presence_stats(call.body.channel, caller)
 
 
-async def _read(topic: str, principal: Principal) -> bytes:
-    snapshot = await (await open_topic(topic, principal)).read()
+# Of a topic
+
+
+async def _publish(body: commands.Publish, caller: Caller) -> bytes:
+    if registry.log(body.channel) is None:
+        await open_topic(body.channel, caller.principal)
+        raise Denied(f"{body.channel} is nothing that clients publish")
+    follows = caller.sources(body.channel) is not None
+    shown = caller.shown(body.channel)
+    await publishing.publish_from(body.channel, body.data, caller.principal, info=shown, follows=follows)
+    return b"{}"
+
+
+async def _history(body: commands.History, caller: Caller) -> bytes:
+    since = body.since
+    if since is not None and (since.offset or 0) < 0:
+        raise BadParameters([{"name": "since", "reason": "an offset is not below 0"}])
+    page = await publishing.history(
+        await _log(body.channel, caller),
+        limit=body.limit or 0,
+        since=None if since is None else Position(since.epoch or "", since.offset or 0),
+        reverse=bool(body.reverse),
+    )
+    found = [frames.publication(one.data, one.offset, info=one.info, tags=one.tags) for one in page.publications]
+    head = {"publications": [msgspec.Raw(one) for one in found], "offset": page.top, "epoch": page.epoch}
+    return msgspec.json.encode(head)
+
+
+async def _presence(channel: str, caller: Caller) -> bytes:
+    found = await roll().everybody((await _with_presence(channel, caller)).topic)
+    return msgspec.json.encode({"presence": {client: msgspec.Raw(info) for client, info in found.items()}})
+
+
+async def _presence_stats(channel: str, caller: Caller) -> bytes:
+    clients, users = await roll().count((await _with_presence(channel, caller)).topic)
+    return msgspec.json.encode({"num_clients": clients, "num_users": users})
+
+
+async def _with_presence(channel: str, caller: Caller) -> Log:
+    source = await _log(channel, caller)
+    if not source.rules.presence:
+        raise NotAvailable
+    return source
+
+
+async def _log(channel: str, caller: Caller) -> Log:
+    source = caller.sources(channel) or await open_topic(channel, caller.principal)
+    if source.kind != "log":
+        raise NotAvailable
+    return source
+
+
+# Rpc
+
+
+async def _rpc(body: commands.Rpc, principal: Principal) -> bytes:
+    method = _METHODS.get(body.method)
+    if method is None:
+        raise NotAvailable
+    return await method(body.data, principal)
+
+
+async def _read(data: Any, principal: Principal) -> bytes:
+    source = await open_topic(_fields(data, "topic")["topic"], principal)
+    if source.kind != "value":
+        raise NotAvailable
+    snapshot = await source.read()
     if snapshot.state == "failed" and snapshot.payload is None:
         raise from_problem(snapshot.error or {})
+    state = "pending" if snapshot.payload is None else "fresh" if snapshot.state == "fresh" else "stale"
     position = snapshot.position
-    head = {"state": shown(snapshot.state, snapshot.payload), "age": round(snapshot.age, 3), "job": snapshot.job}
+    head = {"state": state, "age": round(snapshot.age, 3), "job": snapshot.job}
     payload = None if snapshot.payload is None else msgspec.Raw(snapshot.payload)
     return msgspec.json.encode({**head, "epoch": position.epoch, "offset": position.offset, "data": payload})
 
 
-async def _refresh_topic(topic: str, principal: Principal) -> bytes:
-    return msgspec.json.encode({"job": await topics.refresh_topic(topic, principal) or None})
+async def _refresh(data: Any, principal: Principal) -> bytes:
+    job_id = await topics.refresh_topic(_fields(data, "topic")["topic"], principal)
+    return msgspec.json.encode({"job": job_id or None})
 
 
-#: Each method with what answers it: (topic, principal) -> JSON text.
-METHODS: dict[str, Callable[[str, Principal], Awaitable[bytes]]] = {"read": _read, "refresh": _refresh_topic}
+async def _run(data: Any, principal: Principal) -> bytes:
+    given = _fields(data, "action", params=dict, idempotency_key=str)
+    key = given.get("idempotency_key")
+    job_id = await acting.run(given["action"], given.get("params", {}), principal, idempotency_key=key)
+    return await _job(job_id, principal)
 
 
-def shown(state: str, payload: bytes | None) -> str:
-    """fresh, stale or pending; a failure is told by an error of its own."""
-    if payload is None:
-        return "pending"
-    return "fresh" if state == "fresh" else "stale"
+async def _cancel(data: Any, principal: Principal) -> bytes:
+    job_id = _fields(data, "job")["job"]
+    fields, _ = await access.with_database(lambda: acting.cancel(job_id, principal))
+    return msgspec.json.encode(jobs.public(fields))
+
+
+async def _job(job_id: str, principal: Principal) -> bytes:
+    fields = await access.with_database(lambda: acting.visible(job_id, principal))
+    return msgspec.json.encode(jobs.public(fields))
+
+
+#: Each rpc with what answers it: (data, principal) -> JSON.
+_METHODS: dict[str, Callable[[Any, Principal], Awaitable[bytes]]] = {
+    "read": _read,
+    "refresh": _refresh,
+    "run": _run,
+    "cancel": _cancel,
+}
+
+
+def _fields(data: Any, name: str, **optional: type) -> dict[str, Any]:
+    """The members of an rpc's data: a text of this name, and perhaps the optional ones.  Raises BadParameters."""
+    if not isinstance(data, dict):
+        raise BadParameters([{"name": "data", "reason": f'an object such as {{"{name}": "..."}}'}])
+    allowed = {name: str, **optional}
+    given = {key: value for key, value in data.items() if value is not None or key == name}
+    bad = [{"name": str(key), "reason": f"unknown; allowed are {', '.join(allowed)}"} for key in data.keys() - allowed]
+    for key, kind in allowed.items():
+        if (key in given or key == name) and not isinstance(given.get(key), kind):
+            bad.append({"name": key, "reason": "must be an object" if kind is dict else "must be a text"})
+    if bad:
+        raise BadParameters(bad)
+    return given

@@ -1,40 +1,49 @@
 """One client, whatever carries its frames: its session, its subscriptions, its writer and what it has under way.
 
 Invariants: the reply to a subscribe is written before anything that is published later, so nothing is awaited between
-the two; whatever ends the connection, its subscriptions, tasks and counts are gone when `over` returns.
+taking a subscription over and writing its reply; whatever ends the connection, its subscriptions, tasks and counts are
+gone when `over` returns.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol
+from typing import Any
 
 from asgi_app import access, tokens
 from asgi_app.access import Identity
 from asgi_app.env import env
 from asgi_app.errors import Unauthenticated
-from asgi_app.registry import Principal
-from asgi_app.topics import open_topic
-from cache_layer.position import Position
-from consumers import calls, effects, frames, session
+from asgi_app.topics import Source
+from consumers import calls, delta, effects, identifying, joining, rendering
+from consumers.alarm import Alarm
+from consumers.calls import Caller
 from consumers.channel import News, Subscription
-from consumers.effects import Effect
-from consumers.frames import Closes, Code, Errors
+from consumers.effects import Effect, Held, HeldLog
+from consumers.frames import Closes, Code, Errors, Unsubscribes
 from consumers.hub import Hub
+from consumers.identifying import PUBLIC, Known
+from consumers.joining import Joined
 from consumers.judging import FINAL
-from consumers.refusals import refusal
+from consumers.limits import Limits
+from consumers.refusals import passes, refusal
 from consumers.session import Session
+from consumers.transport import Transport
 from consumers.writer import Writer
+
+log = logging.getLogger(__name__)
 
 #: Seconds until a command that needs the outside is refused as temporarily unavailable (clients give up after 5).
 _ANSWER_WITHIN = 4.0
-#: Calls of one connection at work at once: each may hold a value before that counts among its replies.
-_CALLS = 4
+#: Rpcs of one connection at work at once: each may hold a value before that counts among its replies.
+_RPCS = 4
 
 
 def _version() -> str:
@@ -47,28 +56,6 @@ def _version() -> str:
 _VERSION = _version()
 
 
-class Transport(Protocol):
-    """What carries the frames of one client."""
-
-    #: The ASGI scope of the request it came with: headers say who asks, and from where.
-    scope: Mapping[str, Any]
-    #: What joins frames that are written at once; `send` gets them joined.
-    glue: str
-    #: Whether the client is to answer pings.
-    pong: bool
-    #: Further members of the reply to `connect`.
-    greeting: Mapping[str, str]
-
-    def send(self, text: str) -> Coroutine[Any, Any, None]:
-        """Write.  One at a time; must not ask for the current task before it waits (see `Writer`)."""
-
-    def end(self, code: Code) -> Coroutine[Any, Any, None]:
-        """Say why, and end.  After everything that was sent."""
-
-    def abort(self) -> None:
-        """Cut: the client takes nothing any more.  Leads to `Connection.over`; must not block or raise."""
-
-
 class Connection:
     """A holder of subscriptions (`channel.Holder`)."""
 
@@ -76,17 +63,18 @@ class Connection:
     touch: Callable[[Subscription], None]
 
     def __init__(self, transport: Transport, hub: Hub) -> None:
+        self.scope = transport.scope
+        self.known = PUBLIC
         self._transport = transport
         self._hub = hub
         self._tasks: set[asyncio.Task[None]] = set()
         self._calm = asyncio.Event()
         self._calm.set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._armed_for: float | None = None
-        self.identity = Identity(principal=Principal.public())
-        self._calling = asyncio.Semaphore(_CALLS)
-        self._subject: str | None = None
-        self._subscriptions: dict[str, Subscription] = {}
+        self._alarm = Alarm(self._tick)
+        self._rpcs = asyncio.Semaphore(_RPCS)
+        self._in_turn = asyncio.Lock()
+        self._joined: dict[str, Joined] = {}
+        self._welcome_by = 0.0
         self._writer = Writer(
             transport.send, self._render, glue=transport.glue, stalled=self._stalled, failed=transport.abort
         )
@@ -101,21 +89,29 @@ class Connection:
             greeting=transport.greeting,
         )
 
+    @property
+    def identity(self) -> Identity:
+        """On whose behalf (`channel.Holder`)."""
+        return self.known.identity
+
     # Transport -> connection
 
     def open(self) -> None:
         """The transport can be written to: take the client in, or say why not."""
-        self._arm()
+        self._alarm.set(self._session.next_deadline)
         if self._hub.connections.draining:
             self.close(Closes.SHUTDOWN)
         elif not self._hub.connections.admit(self):
             self.close(Closes.CONNECTION_LIMIT)
-        elif not access.origin_allowed(self._transport.scope):
+        elif not access.origin_allowed(self.scope):
             self.close(Closes.PERMISSION_DENIED)
 
     def receive(self, text: str) -> None:
         """A frame of the client."""
-        self._do(self._session.receive(text, time.monotonic()))
+        try:
+            self._do(self._session.receive(text, time.monotonic()))
+        except Exception as error:
+            self._failed(error)
 
     async def ready(self) -> None:
         """Wait until it is worth reading on: the client takes its replies, and no command waits for another one."""
@@ -148,27 +144,29 @@ class Connection:
         if self._over(error):
             self.close(Closes.INVALID_TOKEN)
         elif isinstance(error, FINAL):
-            self._unsubscribe(subscription, frames.Unsubscribes.SERVER)
+            self._unsubscribe(subscription, Unsubscribes.SERVER)
         else:
-            self._unsubscribe(subscription, frames.Unsubscribes.INSUFFICIENT_STATE)
+            self._unsubscribe(subscription, Unsubscribes.INSUFFICIENT_STATE)
 
     def _over(self, error: Exception) -> bool:
         """Whether an error says that the API token of this connection does not hold any more."""
         return bool(self.identity.token) and isinstance(error, Unauthenticated)
 
     def _unsubscribe(self, subscription: Subscription, code: Code) -> None:
-        if self._subscriptions.get(subscription.name) is subscription:
+        joined = self._joined.get(subscription.name)
+        if joined is not None and joined.subscription is subscription:
             self._leave(subscription.name)
             self._do(self._session.expelled(subscription.name, code))
 
     def _render(self, subscription: Subscription, news: News) -> str | None:
-        """The frame for news.  A value of another epoch than the client was told is none of its history: the client is
-        told so, and subscribes anew by itself (a push of a value cannot carry an epoch that all clients read)."""
-        if news.position is not None and news.position.epoch != subscription.epoch:
-            lost = frames.Unsubscribes.INSUFFICIENT_STATE
-            asyncio.get_running_loop().call_soon(self._unsubscribe, subscription, lost)
+        """The frame for news.  What is of another epoch than the client was told is none of its history, and a log
+        cannot go on where something is lost: the client is told so, and subscribes anew by itself (a push cannot carry
+        an epoch that all clients read)."""
+        position = news.position
+        if news.kind == "lost" or (position is not None and position.epoch != subscription.epoch):
+            asyncio.get_running_loop().call_soon(self._unsubscribe, subscription, Unsubscribes.INSUFFICIENT_STATE)
             return None
-        return news.form(_push, subscription.name)
+        return rendering.frame(subscription, news)
 
     # Session -> everything
 
@@ -180,16 +178,20 @@ class Connection:
                 case effects.Close():
                     self._end(effect.code)
                 case effects.Subscribe():
-                    self._start(self._subscribe(effect.channel))
+                    self._start(self._subscribe(effect))
                 case effects.Unsubscribe():
                     self._leave(effect.channel)
-                case effects.Authenticate():
-                    self._start(self._authenticate(effect.token))
                 case effects.Call():
                     self._start(self._call(effect))
+                case effects.Authenticate():
+                    self._start(self._connect(effect.token))
+                case effects.Welcome():
+                    self._start(self._welcome(effect))
                 case effects.Refresh():
                     self._start(self._refresh(effect))
-        self._arm()
+                case effects.SubRefresh():
+                    self._sub_refresh(effect)
+        self._alarm.set(self._session.next_deadline)
         if self._session.crowded:
             self._calm.clear()
         else:
@@ -198,136 +200,178 @@ class Connection:
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
 
-    def _arm(self) -> None:
-        """Keep the one timer of the connection at the session's next deadline."""
-        deadline = self._session.next_deadline
-        if deadline == self._armed_for:
-            return
-        self._disarm()
-        self._armed_for = deadline
-        if deadline is not None:
-            delay = max(0.0, deadline - time.monotonic())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._failed(error)
 
-    def _disarm(self) -> None:
-        self._armed_for = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _failed(self, error: BaseException) -> None:
+        """A command would never be answered: the client has to begin anew."""
+        log.error("a connection failed", exc_info=error)
+        self.close(Closes.SERVER_ERROR)
 
     def _tick(self) -> None:
-        self._disarm()
         self._do(self._session.tick(time.monotonic()))
 
-    # Commands that need the outside
+    # Connecting
 
-    async def _authenticate(self, token: str) -> None:
+    async def _connect(self, token: str) -> None:
+        self._welcome_by = asyncio.get_running_loop().time() + _ANSWER_WITHIN
         try:
-            async with asyncio.timeout(_ANSWER_WITHIN):
-                expires_in = await self._identify(token)
-        except tokens.TokenExpired:
-            self._refuse(Errors.TOKEN_EXPIRED)
+            async with asyncio.timeout_at(self._welcome_by):
+                known = await identifying.identify(self.scope, token)
         except (tokens.TokenInvalid, Unauthenticated):
             self.close(Closes.INVALID_TOKEN)
         except Exception as error:
             self._refuse(refusal(error)[0])
         else:
-            self._admit(expires_in, refreshable=bool(token))
+            self._do(self._admitted(known))
 
-    async def _identify(self, token: str) -> float | None:
-        """Find out who this is; the seconds until that ends, None for never."""
-        if token:
-            claims = tokens.verify_connection(token)
-            self._subject = claims.sub
-            self.identity = await _identity_of(claims)
-            return claims.expires_in(time.time())
-        if any(name in (b"authorization", b"cookie") for name, _ in self._transport.scope["headers"]):
-            self.identity = await access.with_database(lambda: access.identify(self._transport.scope))
-        ends = self.identity.expires_at
-        return None if ends is None else ends - time.time()
+    def _admitted(self, known: Known) -> list[Effect]:
+        principal = known.identity.principal
+        if principal.is_anonymous and not env().anonymous:
+            return self._session.close(Closes.PERMISSION_DENIED)
+        if not self._hub.connections.identify(self, principal.user_id):
+            return self._session.close(Closes.CONNECTION_LIMIT)
+        self.known = known
+        return self._session.authenticated(
+            now=time.monotonic(),
+            expires_in=known.expires_in,
+            refreshable=known.refreshable,
+            channels=known.server_side(),
+        )
+
+    async def _welcome(self, wanted: effects.Welcome) -> None:
+        """Subscribe what the server does by itself.  What is refused is left out; what is not there for a moment makes
+        the client come back: left out, it would forget the position it holds."""
+        client, by = self._session.client, self._welcome_by
+        found = await joining.join_all(self._hub, self.known, client, wanted.subscribes, by)
+        away = next((error for error in found.errors if passes(error)), None)
+        if away is not None or any(self._over(error) for error in found.errors):
+            found.leave(self._hub)
+            if away is None:
+                self.close(Closes.INVALID_TOKEN)
+            else:
+                self._refuse(refusal(away)[0])
+            return
+        # No await from here to the reply.
+        held: dict[str, Held | HeldLog] = {}
+        for effect, joined in found.joined:
+            what = self._take(effect, joined)
+            if what is not None:
+                held[effect.channel] = what
+                if effect.since is None and isinstance(what, Held):
+                    joined.subscription.sent = None  # clients read no value there: it follows
+        self._do(self._session.welcomed(held, now=time.monotonic()))
+        for effect, joined in found.joined:
+            self._begin(effect.channel, joined)
 
     def _refuse(self, code: Code) -> None:
         self._do(self._session.refused(code, now=time.monotonic()))
 
-    def _admit(self, expires_in: float | None, *, refreshable: bool) -> None:
-        principal = self.identity.principal
-        if principal.is_anonymous and not env().anonymous:
-            self.close(Closes.PERMISSION_DENIED)
-        elif not self._hub.connections.identify(self, principal.user_id):
-            self.close(Closes.CONNECTION_LIMIT)
+    async def _refresh(self, wanted: effects.Refresh) -> None:
+        try:
+            claims = tokens.verify_connection(wanted.token)
+            if claims.sub != self.known.user:
+                raise tokens.TokenInvalid("the token is of another user")
+            async with asyncio.timeout(_ANSWER_WITHIN):
+                self.known = await identifying.by_token(claims)
+        except tokens.TokenExpired:
+            self.close(Closes.EXPIRED)
+        except (tokens.TokenInvalid, Unauthenticated):
+            self.close(Closes.INVALID_TOKEN)
+        except Exception as error:
+            self._do(self._session.refresh_failed(wanted.id, refusal(error)[0]))
         else:
             now = time.monotonic()
-            self._do(self._session.authenticated(now=now, expires_in=expires_in, refreshable=refreshable))
+            self._do(self._session.refreshed(wanted.id, expires_in=self.known.expires_in, now=now))
 
-    async def _subscribe(self, channel: str) -> None:
+    # Subscriptions
+
+    async def _subscribe(self, wanted: effects.Subscribe) -> None:
+        channel = wanted.channel
         try:
             async with asyncio.timeout(_ANSWER_WITHIN):
                 await self._hub.judge.confirm(self.identity)
-                source = await open_topic(channel, self.identity.principal)
-                subscription = await self._hub.join(source, self, channel)
+                joined = await joining.join(self._hub, self.known, self._session.client, wanted)
         except Exception as error:
-            if self._over(error):
+            if self._over(error) or isinstance(error, tokens.TokenMismatch):
                 self.close(Closes.INVALID_TOKEN)
             self._do(self._session.subscribe_failed(channel, *refusal(error)))
             return
         # No await from here to the reply: it is written before anything that is published later.
-        held = _held(subscription, subscription.take_value())
-        subscription.epoch = held.position.epoch
-        self._subscriptions[channel] = subscription
-        self._do(self._session.subscribed(channel, held))
-        if self._subscriptions.get(channel) is subscription:  # an unsubscribe may have waited for the reply
-            self._writer.touch(subscription)
+        held = self._take(wanted, joined)
+        if held is None:
+            self._do(self._session.subscribe_failed(channel, Errors.PERMISSION_DENIED))
+            return
+        how: dict[str, Any] = {"refreshable": joined.by_token, "expires_in": joined.expires_in}
+        if wanted.delta == "fossil":
+            how |= {"delta": True, "replay": partial(_replay_for_deltas, joined.subscription)}
+        self._do(self._session.subscribed(channel, held, now=time.monotonic(), **how))
+        self._begin(channel, joined)
+
+    def _take(self, wanted: effects.Subscribe, joined: Joined) -> Held | HeldLog | None:
+        """What the reply has to tell of a subscription, which is this connection's from now on; None: it has ended."""
+        try:
+            joining.take_over(joined, self)
+        except Exception as error:
+            log.debug("a subscription to %s ended at once: %r", wanted.channel, error)
+            joining.leave(self._hub, joined)
+            return None
+        self._joined[wanted.channel] = joined
+        return joined.subscription.take(wanted.since, time.monotonic())
+
+    def _begin(self, channel: str, joined: Joined) -> None:
+        """The reply is written: tell what has come since, and others that the client is there."""
+        if self._joined.get(channel) is joined:  # an unsubscribe may have waited for the reply
+            joining.announce(joined)
+            self._writer.touch(joined.subscription)
 
     def _leave(self, channel: str) -> None:
-        subscription = self._subscriptions.pop(channel, None)
-        if subscription is not None:
-            self._writer.forget(subscription)
-            self._hub.leave(subscription)
+        joined = self._joined.pop(channel, None)
+        if joined is not None:
+            self._writer.forget(joined.subscription)
+            joining.leave(self._hub, joined)
+
+    def _sub_refresh(self, wanted: effects.SubRefresh) -> None:
+        try:
+            claims = tokens.verify_subscription(
+                wanted.token, wanted.channel, self.known.user, client=self._session.client
+            )
+        except tokens.TokenMismatch:
+            self.close(Closes.INVALID_TOKEN)
+        except tokens.TokenError as error:
+            self._do(self._session.refresh_failed(wanted.id, *refusal(error)))
+        else:
+            expires_in, now = claims.expires_in(time.time()), time.monotonic()
+            self._do(self._session.sub_refreshed(wanted.id, wanted.channel, expires_in=expires_in, now=now))
+
+    # Calls
 
     async def _call(self, call: effects.Call) -> None:
-        method = calls.METHODS.get(call.method)
         try:
-            if method is None:
-                self._do(self._session.call_failed(call.id, Errors.NOT_AVAILABLE))
-                return
-            async with asyncio.timeout(_ANSWER_WITHIN), self._calling:
+            # What one does with topics takes effect in its order; rpcs read, and may take their time.
+            async with asyncio.timeout(_ANSWER_WITHIN), self._rpcs if call.method == "rpc" else self._in_turn:
                 await self._hub.judge.confirm(self.identity)
-                answer = await method(calls.topic_of(call.data), self.identity.principal)
-        except calls.BadBodyError as error:
-            self._do(self._session.call_failed(call.id, Errors.BAD_REQUEST, str(error)))
+                caller = Caller(principal=self.identity.principal, sources=self._source, shown=self._shown)
+                answer = await calls.answer(call, caller)
         except Exception as error:
             if self._over(error):
                 self.close(Closes.INVALID_TOKEN)
-            self._do(self._session.call_failed(call.id, *refusal(error)))
+            self._do(self._session.call_failed(call, *refusal(error)))
         else:
-            self._do(self._session.answered(call.id, answer))
+            self._do(self._session.answered(call, answer))
 
-    async def _refresh(self, wanted: effects.Refresh) -> None:
-        try:
-            claims = tokens.verify_connection(wanted.token)
-        except tokens.TokenExpired:
-            self.close(Closes.EXPIRED)
-        except tokens.TokenInvalid:
-            self.close(Closes.INVALID_TOKEN)
-        else:
-            if claims.sub != self._subject:
-                self.close(Closes.INVALID_TOKEN)
-            else:
-                await self._go_on(wanted.id, claims)
+    def _source(self, channel: str) -> Source | None:
+        joined = self._joined.get(channel)
+        return joined.source if joined is not None else None
 
-    async def _go_on(self, command_id: int, claims: tokens.Claims) -> None:
-        try:
-            async with asyncio.timeout(_ANSWER_WITHIN):
-                self.identity = await _identity_of(claims)
-        except Unauthenticated:
-            self.close(Closes.INVALID_TOKEN)
-        except Exception as error:
-            self._writer.say(frames.error_reply(command_id, refusal(error)[0]))
-        else:
-            expires_in = claims.expires_in(time.time())
-            self._do(self._session.refreshed(command_id, expires_in=expires_in, now=time.monotonic()))
+    def _shown(self, channel: str) -> bytes:
+        joined = self._joined.get(channel)
+        return joined.shown if joined is not None else self.known.shown(self._session.client)
 
     # The end
 
@@ -343,44 +387,22 @@ class Connection:
         for task in tuple(self._tasks):
             if task is not asyncio.current_task():
                 task.cancel()
-        for channel in tuple(self._subscriptions):
+        for channel in tuple(self._joined):
             self._leave(channel)
-        self._disarm()
+        self._alarm.set(None)
 
 
-def _held(subscription: Subscription, value: News | None) -> effects.Held:
-    channel = subscription.channel
-    payload = value.payload if value is not None else None
-    return effects.Held(
-        position=channel.position or Position("0", 0),
-        payload=payload,
-        state=calls.shown(channel.state, payload),
-        age=channel.age(time.monotonic()),
-        job=channel.job,
-    )
+def _replay_for_deltas(subscription: Subscription, missed: Sequence[News]) -> list[bytes]:
+    """The publications of the reply, the last of which is what the first delta stands on."""
+    delta.begin(subscription, missed[-1].payload if missed else None)
+    return rendering.replayed_whole(missed)
 
 
-def _push(name: str, news: News) -> str:
-    if news.position is not None:
-        return frames.push_value(name, news.payload, news.position.offset)
-    return frames.push_signal(name, news.kind, news.payload)
-
-
-def _limits() -> session.Limits:
+def _limits() -> Limits:
     here = env()
-    return session.Limits(
+    return Limits(
         subscriptions=here.max_subscriptions,
         command_rate=here.command_rate,
         message=here.max_message,
         replies=2 * here.max_value,
     )
-
-
-async def _identity_of(claims: tokens.Claims) -> Identity:
-    """A token may allow less than its user may, never more."""
-    if not claims.sub:
-        return Identity(principal=Principal.public())
-    principal = await access.with_database(lambda: access.principal_of(claims.sub))
-    if claims.scopes is not None:
-        principal = access.with_scopes(principal, principal.scopes & claims.scopes)
-    return Identity(principal=principal)

@@ -9,17 +9,10 @@ import asyncio
 from collections.abc import Callable
 
 from asgi_app import jobs, wiring
-from asgi_app.errors import NotFound
+from asgi_app.acting import visible
 from asgi_app.registry import Principal
 from asgi_app.waiting import Waiter
 from cache_layer.publication import parse
-
-
-async def visible(job_id: str, principal: Principal) -> jobs.Fields:
-    """The fields of a job that `principal` may see.  Raises NotFound."""
-    if not jobs.is_job_id(job_id):
-        raise NotFound("there is no such job")
-    return await jobs.check_visible(await wiring.node().desk.find(job_id), principal)
 
 
 async def followed(

@@ -1,99 +1,18 @@
-"""Text of the wire: what is a frame, and what is made."""
+"""Text of the wire: what the server says, and its codes."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cache_layer.position import Position
 from consumers import frames
-from consumers.frames import BadFrame, Closes, Code, Errors, Unsubscribes
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=12), children, max_size=4),
-    max_leaves=8,
-)
+from consumers.frames import Closes, Code, Errors, Unsubscribes
 
 
 def codes(table: type) -> list[Code]:
     return [code for code in vars(table).values() if isinstance(code, Code)]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        " ",
-        "\n",
-        "\n \n",
-        "x",
-        "null",
-        "[]",
-        '"a"',
-        "7",
-        "{}{}",
-        '{"id":1}',
-        '{"foo":1}',
-        '{"id":1,"foo":{}}',
-        '{"connect":{}}',
-        '{"id":0,"subscribe":{"channel":"a"}}',
-        '{"id":-1,"rpc":{}}',
-        '{"id":1.5,"rpc":{}}',
-        '{"id":"1","rpc":{}}',
-        '{"id":1,"rpc":[]}',
-        '{"id":1,"rpc":null}',
-        '{"id":1,"subscribe":{"channel":5}}',
-        '{"id":1,"subscribe":{"channel":"a"},"rpc":{}}',
-        '{"id":1,"connect":{}}\n{',
-        '{"id":1,"rpc":' + '{"data":' * 5000,
-        '{"id":1,"rpc":{"method":"\ud800"}}',
-    ],
-)
-def test_what_is_no_frame_is_refused(text: str) -> None:
-    """Empty frames, foreign JSON, commands without id or with another number of methods than one: all bad."""
-    with pytest.raises(BadFrame):
-        frames.decode(text)
-
-
-def test_a_frame_of_the_javascript_client() -> None:
-    """Connect and the waiting subscribes come in one frame, the id last; unknown keys are skipped."""
-    text = (
-        '{"connect":{"token":"t","name":"js","subs":{}},"id":1}\n'
-        '{"subscribe":{"channel":"a","flag":1,"recover":true,"epoch":"e","offset":3},"id":2}\n'
-    )
-    first, second = frames.decode(text)
-    assert (first.id, first.method) == (1, "connect")
-    assert first.connect is not None
-    assert first.connect.token == "t"
-    assert (second.id, second.method) == (2, "subscribe")
-    assert second.subscribe == frames.Subscribe(channel="a", recover=True, epoch="e", offset=3)
-
-
-@pytest.mark.parametrize("text", ["{}", " { } ", "{}\n"])
-def test_a_pong_is_an_empty_object(text: str) -> None:
-    """It has neither id nor method."""
-    (pong,) = frames.decode(text)
-    assert (pong.id, pong.method) == (0, "")
-
-
-def test_a_send_needs_no_id() -> None:
-    """It is the one command without a reply."""
-    (command,) = frames.decode('{"send":{"data":1}}')
-    assert command.method == "send"
-
-
-@given(st.text() | JSON.map(json.dumps) | st.lists(JSON.map(json.dumps)).map("\n".join))
-def test_any_text_is_a_frame_or_a_bad_frame(text: str) -> None:
-    """Nothing a client sends raises anything else."""
-    try:
-        commands = frames.decode(text)
-    except BadFrame:
-        return
-    assert commands
 
 
 @pytest.mark.parametrize("table", [Errors, Unsubscribes, Closes])
@@ -128,16 +47,25 @@ def test_errors_always_carry_a_message() -> None:
     }
 
 
-def test_a_value_is_pushed_without_being_read() -> None:
+def test_a_publication_is_pushed_without_being_read() -> None:
     """Its bytes go through as they are, under the client's own spelling."""
-    pushed = frames.push_value('a?b="ü"', b'{"x":1.0}', 13)
-    assert pushed == '{"push":{"channel":"a?b=\\"ü\\"","pub":{"data":{"x":1.0},"offset":13}}}'
+    made = frames.publication(b'{"x":1.0}', 13)
+    assert frames.push('a?b="ü"', "pub", made) == (
+        '{"push":{"channel":"a?b=\\"ü\\"","pub":{"data":{"x":1.0},"offset":13}}}'
+    )
 
 
-def test_a_signal_has_tags_and_no_offset() -> None:
-    """So that it moves no position."""
-    pushed = json.loads(frames.push_signal("a", "progress", b'{"done":1}'))
-    assert pushed == {"push": {"channel": "a", "pub": {"data": {"done": 1}, "tags": {"kind": "progress"}}}}
+def test_a_publication_without_offset_moves_no_position() -> None:
+    """So offset 0 is left out, and so is what is empty."""
+    assert frames.publication(b"1") == b'{"data":1}'
+    made = json.loads(frames.publication(b'"a"', 2, info=b'{"user":"u"}', tags=b'{"k":"v"}', delta=True))
+    assert made == {"data": "a", "offset": 2, "info": {"user": "u"}, "tags": {"k": "v"}, "delta": True}
+
+
+def test_the_end_of_a_connection_is_pushed_where_the_transport_cannot_say_it() -> None:
+    """With code and reason."""
+    pushed = json.loads(frames.push_disconnect(Closes.SHUTDOWN))
+    assert pushed == {"push": {"disconnect": {"code": 3001, "reason": "shutdown"}}}
 
 
 def test_an_unsubscribe_carries_code_and_reason() -> None:
@@ -146,23 +74,43 @@ def test_an_unsubscribe_carries_code_and_reason() -> None:
     assert pushed == {"push": {"channel": "a", "unsubscribe": {"code": 2000, "reason": "server unsubscribe"}}}
 
 
-def test_a_subscribe_reply_carries_the_value_as_a_publication() -> None:
-    """One handler of the client serves snapshot and updates."""
-    result = frames.Subscribed(
-        position=Position("e", 3),
-        publication=(b'{"x":1}', 3),
-        was_recovering=False,
-        recovered=False,
-        data={"state": "fresh", "age": 0.1, "job": None},
-    )
-    assert json.loads(frames.subscribe_reply(7, result)) == {
+def test_a_subscribe_reply_carries_publications_in_their_order() -> None:
+    """One handler of the client serves snapshot, replay and updates; empty members are left out."""
+    result = frames.Subscribed(position=Position("e", 3), was_recovering=True, recovered=True, data={"state": "fresh"})
+    made = frames.subscribe_result(result, [frames.publication(b"%d" % n, n) for n in (4, 5)])
+    assert json.loads(frames.raw_reply(7, "subscribe", made)) == {
         "id": 7,
         "subscribe": {
             "recoverable": True,
             "positioned": True,
             "epoch": "e",
             "offset": 3,
-            "publications": [{"data": {"x": 1}, "offset": 3}],
-            "data": {"state": "fresh", "age": 0.1, "job": None},
+            "was_recovering": True,
+            "recovered": True,
+            "publications": [{"data": 4, "offset": 4}, {"data": 5, "offset": 5}],
+            "data": {"state": "fresh"},
         },
     }
+    assert json.loads(frames.subscribe_result(frames.Subscribed(position=None))) == {}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(None, {}), (0.3, {"expires": True, "ttl": 1}), (9.9, {"expires": True, "ttl": 9})]
+)
+def test_expires_and_ttl_come_together(seconds: float | None, told: dict[str, object]) -> None:
+    """Or not at all; a ttl of 0 would be left out by clients."""
+    assert frames.lifetime(seconds) == told
+
+
+#: Of the protocol's notes: error codes, then of unsubscribes, then of closes.
+KNOWN = {
+    Errors: range(100, 114),
+    Unsubscribes: (2000, 2500, 2501, 2502),
+    Closes: (1009, 3000, 3001, 3004, 3005, 3006, *range(3008, 3015), *range(3500, 3510)),
+}
+
+
+@pytest.mark.parametrize("table", [Errors, Unsubscribes, Closes])
+def test_every_code_of_the_protocol_is_there_once(table: type) -> None:
+    """Under its number, which is what clients know."""
+    assert [code.number for code in codes(table)] == list(KNOWN[table])

@@ -19,8 +19,7 @@ from asgi_app.access import Identity
 from asgi_app.errors import BadParameters, Denied, Unauthenticated, Unavailable, UnknownResource
 from asgi_app.registry import Principal
 from cache_layer.errors import StoreUnavailable
-from consumers import calls, connection, live, routing
-from consumers import session as protocol
+from consumers import calls, clock, connection, joining, live, routing
 from consumers.connections import Connections
 from consumers.hub import Hub
 from tests.unit.consumers.stand_ins import FakeFeed, FakeSource, published, snapshot, user
@@ -39,7 +38,7 @@ class World:
         self.topics: dict[str, FakeSource | Exception] = {}
         self.asked: list[tuple[str, Principal]] = []
 
-    async def open_topic(self, text: str, principal: Principal) -> FakeSource:
+    async def open_topic(self, text: str, principal: Principal, *, trusted: bool = False) -> FakeSource:
         self.asked.append((text, principal))
         found = self.topics.get(text, UnknownResource(text))
         if isinstance(found, Exception):
@@ -96,7 +95,7 @@ class Peer:
 async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     made = World()
     monkeypatch.setattr(live, "hub", lambda: made.hub)
-    monkeypatch.setattr(connection, "open_topic", made.open_topic)
+    monkeypatch.setattr(joining, "open_topic", made.open_topic)
     monkeypatch.setattr(calls, "open_topic", made.open_topic)
     yield made
     assert len(made.hub.connections) == 0
@@ -210,7 +209,7 @@ async def test_calls_of_one_connection_take_turns(world: World) -> None:
     peer = await Peer().connected()
     await peer.say(*({"id": n, "rpc": {"method": "read", "data": {"topic": "a"}}} for n in range(2, 12)))
     await asyncio.sleep(0.02)
-    assert source.reads == connection._CALLS
+    assert source.reads == connection._RPCS
     source.gate.set()
     heard: list[Any] = []
     while len(heard) < 10:
@@ -558,8 +557,8 @@ async def test_leaving_frees_everything(world: World) -> None:
 
 async def test_pings_are_sent_and_silence_closes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the connection's own timer."""
-    monkeypatch.setattr(protocol, "PING", 0.04)
-    monkeypatch.setattr(protocol, "PONG_WITHIN", 0.03)
+    monkeypatch.setattr(clock, "PING", 0.04)
+    monkeypatch.setattr(clock, "PONG_WITHIN", 0.03)
     peer = await Peer().connected()
     assert await peer.hears() == [{}]
     await peer.say({})

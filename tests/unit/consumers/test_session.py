@@ -1,79 +1,17 @@
-"""The protocol as transcripts: frames and time in, replies and effects out."""
+"""The protocol as transcripts, connecting, calling and time: frames in, replies and effects out."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cache_layer.position import Position
-from consumers import effects, session
-from consumers.effects import Close, Effect, Held, Send
-from consumers.frames import Closes, Code, Errors, Unsubscribes
-from consumers.session import Limits, Session
-
-LIMITS = Limits(subscriptions=3, command_rate=50, message=2000, replies=100)
-VALUE = Held(position=Position("e", 5), payload=b'{"x":5}', state="fresh", age=0.5, job=None)
-NOTHING = Held(position=Position("e", 0), payload=None, state="pending", age=0.0, job="j")
-
-
-class Talk:
-    """A session with the test at both ends: `say` is the client, `does` what came out besides frames."""
-
-    def __init__(self, *, limits: Limits = LIMITS, luck: float = 0.0) -> None:
-        self.session = Session(client="c1", version="v", limits=limits, now=0.0, luck=luck)
-        self.frames: list[dict[str, Any]] = []
-        self.does: list[Effect] = []
-
-    def say(self, *commands: dict[str, Any] | str, now: float = 0.0) -> Talk:
-        text = "\n".join(c if isinstance(c, str) else json.dumps(c) for c in commands)
-        return self.took(self.session.receive(text, now))
-
-    def took(self, effects: list[Effect]) -> Talk:
-        for effect in effects:
-            if isinstance(effect, Send):
-                self.frames.append(json.loads(effect.frame if isinstance(effect.frame, str) else effect.frame()))
-            else:
-                self.does.append(effect)
-        return self
-
-    def connected(self, **how: Any) -> Talk:
-        self.say({"id": 1, "connect": {}})
-        how = {"now": 0.0, "expires_in": None, "refreshable": False, **how}
-        self.took(self.session.authenticated(**how))
-        self.frames.clear()
-        self.does.clear()
-        return self
-
-    def subscribed(self, channel: str = "a", **fields: Any) -> Talk:
-        self.say({"id": 2, "subscribe": {"channel": channel, **fields}})
-        self.took(self.session.subscribed(channel, VALUE))
-        self.does.clear()
-        return self
-
-    def tick(self, now: float) -> Talk:
-        return self.took(self.session.tick(now))
-
-    @property
-    def closed(self) -> Code | None:
-        return next((effect.code for effect in self.does if isinstance(effect, Close)), None)
-
-    @property
-    def last(self) -> dict[str, Any]:
-        return self.frames[-1]
-
-    @property
-    def error(self) -> tuple[int, str]:
-        error = self.last["error"]
-        return error["code"], error["message"]
-
-
-def subscribe(channel: str, **fields: Any) -> dict[str, Any]:
-    return {"id": 9, "subscribe": {"channel": channel, **fields}}
-
+from consumers import commands, effects
+from consumers.effects import Call
+from consumers.frames import Closes, Errors, Unsubscribes
+from consumers.limits import CALLS, Limits
+from tests.unit.consumers.talk import VALUE, Talk, log, publications, subscribe
 
 # Connecting
 
@@ -93,7 +31,7 @@ def test_commands_in_the_frame_of_the_connect_wait_for_it() -> None:
     assert talk.session.crowded
     talk.took(talk.session.authenticated(now=0.0, expires_in=None, refreshable=False))
     assert [frame["id"] for frame in talk.frames] == [1, 3]
-    assert talk.does == [effects.Authenticate(""), effects.Subscribe(9, "a")]
+    assert talk.does == [effects.Authenticate(""), effects.Subscribe("a")]
     assert not talk.session.crowded
 
 
@@ -134,183 +72,155 @@ def test_a_frame_over_the_limit_closes_1009() -> None:
     assert Talk().connected().say('{"id":2,"rpc":{"method":"' + "ü" * 1000 + '"}}').closed is Closes.TOO_BIG
 
 
-# Subscribing
+# What the server subscribes by itself
 
 
-def test_a_subscription_is_answered_with_the_value() -> None:
-    """And with state, age and job beside it."""
-    talk = Talk().connected().say(subscribe("a?b=1"))
-    assert talk.does == [effects.Subscribe(9, "a?b=1")]
-    talk.took(talk.session.subscribed("a?b=1", VALUE))
-    assert talk.last["subscribe"]["publications"] == [{"data": {"x": 5}, "offset": 5}]
-    assert talk.last["subscribe"]["data"] == {"state": "fresh", "age": 0.5, "job": None}
-    assert "recovered" not in talk.last["subscribe"]
+def welcome(*channels: str, **connect: Any) -> Talk:
+    """A client that connects and is to follow these."""
+    talk = Talk().say({"id": 1, "connect": connect}, {"id": 2, "history": {"channel": "z"}})
+    return talk.took(talk.session.authenticated(now=0.0, expires_in=None, refreshable=False, channels=channels))
 
 
-def test_a_pending_topic_is_answered_at_once() -> None:
-    """Without a value, with the job."""
-    talk = Talk().connected().say(subscribe("a"))
-    talk.took(talk.session.subscribed("a", NOTHING))
-    assert talk.last["subscribe"] == {
-        "recoverable": True,
-        "positioned": True,
-        "epoch": "e",
-        "data": {"state": "pending", "age": 0.0, "job": "j"},
+def test_the_reply_to_connect_carries_what_the_server_subscribes() -> None:
+    """The first time only the position; what came behind the connect waits for it."""
+    talk = welcome("inbox#1", "v")
+    assert talk.does == [
+        effects.Authenticate(""),
+        effects.Welcome((effects.Subscribe("inbox#1"), effects.Subscribe("v"))),
+    ]
+    assert talk.frames == []
+    talk.took(talk.session.welcomed({"inbox#1": log(7), "v": VALUE}, now=0.0))
+    state = {"state": "fresh", "age": 0.5, "job": None}
+    assert talk.last["connect"]["subs"] == {
+        "inbox#1": {"recoverable": True, "positioned": True, "epoch": "e", "offset": 7},
+        "v": {"recoverable": True, "positioned": True, "epoch": "e", "data": state},
     }
+    assert isinstance(talk.does[-1], Call)
 
 
-@pytest.mark.parametrize(
-    ("asked", "held", "offset", "given", "recovered"),
-    [
-        ({"offset": 5, "epoch": "e"}, VALUE, 5, False, True),
-        ({"offset": 3, "epoch": "e"}, VALUE, 3, True, True),
-        ({}, VALUE, 0, True, True),
-        ({"offset": 9, "epoch": "e"}, VALUE, 4, True, True),
-        ({"offset": 5, "epoch": "other"}, VALUE, 0, True, True),
-        ({"offset": 0, "epoch": "_"}, VALUE, 0, True, True),
-        ({"offset": 5, "epoch": "e"}, NOTHING, 0, False, False),
-        ({"offset": -7, "epoch": "e"}, VALUE, 0, True, True),
-    ],
-)
-def test_recovery_of_a_value(asked: dict[str, Any], held: Held, offset: int, given: bool, recovered: bool) -> None:
-    """Recovered when the newest value is in the reply or held already; the offset is the request's, never the top."""
-    talk = Talk().connected().say(subscribe("a", recover=True, flag=3, **asked))
-    talk.took(talk.session.subscribed("a", held))
-    result = talk.last["subscribe"]
-    assert result["was_recovering"] is True
-    assert result.get("offset", 0) == offset
-    assert ("publications" in result) is given
-    assert result.get("recovered", False) is recovered
+def test_a_client_that_comes_back_recovers_what_the_server_subscribes() -> None:
+    """From the position in its connect, which may leave out what is 0 or empty."""
+    subs = {"inbox#1": {"recover": True, "offset": 5, "epoch": "e"}, "b": {"recover": True}, "c": {"offset": 5}}
+    talk = welcome("inbox#1", "b", "c", subs=subs)
+    assert talk.does[1] == effects.Welcome(
+        (
+            effects.Subscribe("inbox#1", since=Position("e", 5)),
+            effects.Subscribe("b", since=Position("", 0)),
+            effects.Subscribe("c"),
+        )
+    )
+    held = {"inbox#1": log(7, publications(6, 7)), "b": log(7), "c": log(7)}
+    result = talk.took(talk.session.welcomed(held, now=0.0)).last["connect"]["subs"]
+    assert (result["inbox#1"]["offset"], result["inbox#1"]["recovered"]) == (5, True)
+    assert [one["offset"] for one in result["inbox#1"]["publications"]] == [6, 7]
+    assert (result["b"]["offset"], result["b"]["was_recovering"]) == (7, True)
+    assert not {"recovered", "publications"} & (set(result["b"]) | set(result["c"]))
 
 
-def test_unsubscribe_and_subscribe_in_one_frame() -> None:
-    """The old subscription ends before the new one begins."""
-    talk = Talk().connected().subscribed()
-    talk.say({"id": 3, "unsubscribe": {"channel": "a"}}, subscribe("a"))
-    assert talk.does == [effects.Unsubscribe("a"), effects.Subscribe(9, "a")]
-    assert talk.last == {"id": 3, "unsubscribe": {}}
+def test_what_the_server_cannot_subscribe_is_left_out() -> None:
+    """It stands no more than what was never asked for."""
+    talk = welcome("a", "b")
+    talk.took(talk.session.welcomed({"b": log(1)}, now=0.0))
+    assert set(talk.last["connect"]["subs"]) == {"b"}
+    assert talk.say(subscribe("b")).error[0] == Errors.ALREADY_SUBSCRIBED.number
+    assert talk.say(subscribe("a")).does[-1] == effects.Subscribe("a")
 
 
-def test_what_follows_a_subscribe_under_way_waits_for_it() -> None:
-    """For the same channel; others go on."""
-    talk = Talk().connected().say(subscribe("a"), {"id": 3, "unsubscribe": {"channel": "a"}}, subscribe("a"))
-    talk.say(subscribe("b"), {"id": 4, "unsubscribe": {"channel": "a"}})
-    assert talk.does == [effects.Subscribe(9, "a"), effects.Subscribe(9, "b")]
-    talk.does.clear()
-    talk.took(talk.session.subscribed("a", VALUE))
-    assert talk.does == [effects.Unsubscribe("a"), effects.Subscribe(9, "a")]
-    assert [next(iter(set(frame) - {"id"})) for frame in talk.frames] == ["subscribe", "unsubscribe"]
-    assert talk.session.crowded
-    talk.took(talk.session.subscribe_failed("a", Errors.UNKNOWN_CHANNEL))
-    assert [frame["id"] for frame in talk.frames[2:]] == [9, 4]
-    assert not talk.session.crowded
+def test_what_the_server_subscribed_comes_back_by_a_reconnect() -> None:
+    """Clients cannot subscribe it again by themselves; what has ended for good is pushed."""
+    talk = welcome("a", "b")
+    talk.took(talk.session.welcomed({"a": log(1), "b": log(1)}, now=0.0))
+    talk.took(talk.session.expelled("b", Unsubscribes.SERVER))
+    assert talk.last["push"] == {"channel": "b", "unsubscribe": {"code": 2000, "reason": "server unsubscribe"}}
+    talk.took(talk.session.expelled("a", Unsubscribes.INSUFFICIENT_STATE))
+    assert talk.closed is Closes.INSUFFICIENT_STATE
 
 
-def test_two_spellings_are_two_subscriptions() -> None:
-    """The session compares names as they are written."""
-    talk = Talk().connected().say(subscribe("a?x=1&y=2"), subscribe("a?y=2&x=1"))
-    assert len(talk.does) == 2
+def test_more_channels_than_subscriptions_are_refused() -> None:
+    """3505: a token that names them all will not do better the next time."""
+    assert welcome("a", "b", "c", "d").closed is Closes.CHANNEL_LIMIT
 
 
-@pytest.mark.parametrize(
-    ("command", "code"),
-    [
-        (subscribe("a"), Errors.ALREADY_SUBSCRIBED),
-        (subscribe("x" * 256), Errors.BAD_REQUEST),
-        (subscribe("b", tf={"key": "k", "cmp": "eq", "val": "v"}), Errors.BAD_REQUEST),
-        (subscribe("b", type=1), Errors.NOT_AVAILABLE),
-        (subscribe("b", type=4), Errors.NOT_AVAILABLE),
-        ({"id": 9, "publish": {"channel": "a", "data": 1}}, Errors.NOT_AVAILABLE),
-        ({"id": 9, "history": {"channel": "a"}}, Errors.NOT_AVAILABLE),
-        ({"id": 9, "presence": {"channel": "a"}}, Errors.NOT_AVAILABLE),
-        ({"id": 9, "presence_stats": {"channel": "a"}}, Errors.NOT_AVAILABLE),
-        ({"id": 9, "sub_refresh": {"channel": "a", "token": "t"}}, Errors.NOT_AVAILABLE),
-        ({"id": 9, "sub_refresh": {"channel": "b", "token": "t"}}, Errors.PERMISSION_DENIED),
-        ({"id": 9, "refresh": {"token": "t"}}, Errors.NOT_AVAILABLE),
-    ],
-)
-def test_refused_commands(command: dict[str, Any], code: Code) -> None:
-    """Each with its code; the connection goes on."""
-    talk = Talk().connected().subscribed().say(command)
-    assert (talk.last["id"], talk.error[0]) == (9, code.number)
-    assert talk.closed is None
-
-
-def test_delta_and_compaction_are_offers_that_are_not_taken() -> None:
-    """Left out of the reply, so the client does without."""
-    talk = Talk().connected().say(subscribe("a", delta="fossil", flag=1))
-    talk.took(talk.session.subscribed("a", VALUE))
-    assert not {"delta", "id"} & set(talk.last["subscribe"])
-
-
-def test_subscriptions_are_limited() -> None:
-    """Those under way count."""
-    talk = Talk().connected().say(subscribe("a"), subscribe("b"), subscribe("c"), subscribe("d"))
-    assert talk.error[0] == Errors.LIMIT_EXCEEDED.number
-
-
-def test_a_refused_subscription_leaves_nothing_behind() -> None:
-    """Its reason is told, and it may be tried again."""
-    talk = Talk().connected().say(subscribe("a"))
-    talk.took(talk.session.subscribe_failed("a", Errors.BAD_REQUEST, "days: too many"))
-    assert talk.error == (107, "days: too many")
-    assert talk.say(subscribe("a")).does == [effects.Subscribe(9, "a")] * 2
-
-
-@pytest.mark.parametrize("command", [subscribe(""), {"id": 9, "unsubscribe": {}}, {"id": 9, "refresh": {}}])
-def test_empty_names_and_tokens_are_bad_requests(command: dict[str, Any]) -> None:
-    """3501."""
-    assert Talk().connected().say(command).closed is Closes.BAD_REQUEST
-
-
-def test_unsubscribing_what_is_not_subscribed_is_fine() -> None:
-    """An error would make the client reconnect."""
-    talk = Talk().connected().say({"id": 3, "unsubscribe": {"channel": "z"}})
-    assert talk.last == {"id": 3, "unsubscribe": {}}
-    assert talk.does == []
-
-
-def test_a_subscription_the_server_ends_is_pushed_once() -> None:
-    """And never for one that the client left already."""
-    talk = Talk().connected().subscribed()
-    talk.took(talk.session.expelled("a", Unsubscribes.SERVER))
-    assert talk.last["push"]["unsubscribe"]["code"] == 2000
-    assert talk.session.expelled("a", Unsubscribes.SERVER) == []
-    assert talk.session.expelled("never", Unsubscribes.SERVER) == []
+def test_a_greeting_goes_along() -> None:
+    """Streams have to say where their client's commands shall go."""
+    talk = Talk(greeting={"session": "s", "node": "n"}).say({"id": 1, "connect": {}})
+    talk.took(talk.session.authenticated(now=0.0, expires_in=None, refreshable=False))
+    assert (talk.last["connect"]["session"], talk.last["connect"]["node"]) == ("s", "n")
 
 
 # Calls
 
 
+def rpc(command_id: int, method: str = "read", data: Any = None) -> Call:
+    return Call(command_id, "rpc", commands.Rpc(method=method, data=data))
+
+
 def test_an_rpc_is_called_and_answered() -> None:
     """The result goes through as JSON text."""
     talk = Talk().connected().say({"id": 4, "rpc": {"method": "read", "data": {"topic": "a"}}})
-    assert talk.does == [effects.Call(4, "read", {"topic": "a"})]
-    assert talk.took(talk.session.answered(4, b'{"x":1}')).last == {"id": 4, "rpc": {"data": {"x": 1}}}
+    assert talk.does == [rpc(4, "read", {"topic": "a"})]
+    talk.took(talk.session.answered(rpc(4), b'{"data":{"x":1}}'))
+    assert talk.last == {"id": 4, "rpc": {"data": {"x": 1}}}
+
+
+@pytest.mark.parametrize(
+    ("command", "body"),
+    [
+        ({"publish": {"channel": "a", "data": {"x": 1}}}, commands.Publish(channel="a", data={"x": 1})),
+        ({"history": {"channel": "a"}}, commands.History(channel="a")),
+        (
+            {"history": {"channel": "a", "limit": -1, "since": {"offset": 3, "epoch": "e"}, "reverse": True}},
+            commands.History(channel="a", limit=-1, since=commands.Since(offset=3, epoch="e"), reverse=True),
+        ),
+        ({"presence": {"channel": "a"}}, commands.OfChannel(channel="a")),
+        ({"presence_stats": {"channel": "a"}}, commands.OfChannel(channel="a")),
+    ],
+)
+def test_what_is_asked_of_a_topic_is_called_and_answered(command: dict[str, Any], body: Any) -> None:
+    """Subscribed or not; the reply carries the object of its method, also when it is empty."""
+    (method,) = command
+    talk = Talk().connected().say({"id": 4, **command})
+    call = Call(4, method, body)
+    assert talk.does == [call]
+    assert talk.took(talk.session.answered(call, b"{}")).last == {"id": 4, method: {}}
+    refused = talk.say({"id": 5, **command}).took(talk.session.call_failed(call, Errors.NOT_AVAILABLE))
+    assert refused.error == (108, "not available")
+
+
+def test_calls_about_a_topic_wait_for_its_subscribe_under_way() -> None:
+    """So that who publishes behind a subscribe hears of it, and finds itself among those who are there."""
+    talk = Talk().connected().say(subscribe("a"), {"id": 3, "publish": {"channel": "a", "data": 1}})
+    talk.say({"id": 4, "presence": {"channel": "a"}}, {"id": 5, "publish": {"channel": "b", "data": 1}})
+    assert [effect.id for effect in talk.does if isinstance(effect, Call)] == [5]
+    talk.took(talk.session.subscribed("a", VALUE, now=0.0))
+    assert [effect.id for effect in talk.does if isinstance(effect, Call)] == [5, 3, 4]
 
 
 def test_calls_under_way_are_limited() -> None:
     """More of them are too many requests, until some are answered."""
     talk = Talk(limits=Limits(subscriptions=3, command_rate=50, message=10_000, replies=100)).connected()
-    talk.say(*[{"id": n, "rpc": {"method": "m"}} for n in range(1, session.CALLS + 2)])
+    talk.say(*[{"id": n, "rpc": {"method": "m"}} for n in range(1, CALLS + 1)], {"id": 98, "history": {"channel": "a"}})
     assert talk.error[0] == Errors.TOO_MANY_REQUESTS.number
-    talk.took(talk.session.call_failed(1, Errors.NOT_AVAILABLE))
-    assert talk.say({"id": 99, "rpc": {"method": "m"}}).does[-1] == effects.Call(99, "m", None)
+    talk.took(talk.session.call_failed(rpc(1), Errors.NOT_AVAILABLE))
+    assert talk.say({"id": 99, "rpc": {"method": "m"}}).does[-1] == rpc(99, "m")
 
 
 def test_answers_that_wait_to_be_written_are_bounded() -> None:
     """A client that does not read cannot pile up values here; what it takes makes room, and one answer always fits."""
     talk = Talk().connected().say(*[{"id": n, "rpc": {"method": "read"}} for n in range(1, 6)])
-    large = b'"' + b"x" * 150 + b'"'
-    held = talk.session.answered(1, large)
-    assert talk.took(talk.session.answered(2, b"1")).error == (111, "too many requests")
+    large = b'{"data":"%b"}' % (b"x" * 150)
+    held = talk.session.answered(rpc(1), large)
+    assert talk.took(talk.session.answered(rpc(2), b"1")).error == (111, "too many requests")
     talk.took(held)
     assert talk.last == {"id": 1, "rpc": {"data": "x" * 150}}
-    waiting = [*talk.session.answered(3, b'"%s"' % (b"a" * 60)), *talk.session.answered(4, b'"%s"' % (b"b" * 30))]
-    assert talk.took(talk.session.answered(5, b"12345678")).error[0] == 111
+    waiting = [
+        *talk.session.answered(rpc(3), b'{"data":"%b"}' % (b"a" * 50)),
+        *talk.session.answered(rpc(4), b'{"data":"%b"}' % (b"b" * 20)),
+    ]
+    assert talk.took(talk.session.answered(rpc(5), b"123456789")).error[0] == 111
     assert talk.took(waiting).frames[-2:] == [
-        {"id": 3, "rpc": {"data": "a" * 60}},
-        {"id": 4, "rpc": {"data": "b" * 30}},
+        {"id": 3, "rpc": {"data": "a" * 50}},
+        {"id": 4, "rpc": {"data": "b" * 20}},
     ]
 
 
@@ -372,6 +282,16 @@ def test_pings_are_never_left_out() -> None:
     assert talk.session.next_deadline == 87.5
 
 
+def test_where_no_pong_is_wanted_its_absence_is_nothing() -> None:
+    """Streams notice a client that has gone by what they write."""
+    talk = Talk(pong=False).say({"id": 1, "connect": {}})
+    talk.took(talk.session.authenticated(now=0.0, expires_in=None, refreshable=False))
+    assert talk.last == {"id": 1, "connect": {"client": "c1", "version": "v", "ping": 25}}
+    assert talk.tick(12.5).last == {}
+    assert talk.tick(30.0).closed is None
+    assert talk.say({}).closed is Closes.BAD_REQUEST
+
+
 def test_no_pong_closes() -> None:
     """3012 after 10 seconds."""
     talk = Talk().connected().tick(12.5)
@@ -417,53 +337,21 @@ def test_a_refresh_lengthens_the_life() -> None:
 
 def test_nothing_happens_after_a_close() -> None:
     """Late answers of the outside are dropped."""
-    talk = Talk().connected().say(subscribe("a"), {"id": 4, "rpc": {"method": "read"}})
+    talk = Talk().connected().subscribed("b").say(subscribe("a"), {"id": 4, "rpc": {"method": "read"}})
     talk.took(talk.session.close(Closes.SHUTDOWN))
     late = [
-        talk.session.subscribed("a", VALUE),
+        talk.session.subscribed("a", VALUE, now=0.0),
         talk.session.subscribe_failed("a", Errors.INTERNAL),
-        talk.session.answered(4, b"1"),
+        talk.session.answered(rpc(4), b"{}"),
         talk.session.refreshed(4, expires_in=None, now=0.0),
+        talk.session.call_failed(rpc(5), Errors.INTERNAL),
+        talk.session.refresh_failed(5, Errors.INTERNAL),
+        talk.session.sub_refreshed(5, "a", expires_in=None, now=0.0),
+        talk.session.expelled("a", Unsubscribes.SERVER),
         talk.session.authenticated(now=0.0, expires_in=None, refreshable=False),
+        talk.session.welcomed({}, now=0.0),
         talk.session.refused(Errors.INTERNAL, now=0.0),
         talk.session.close(Closes.STALE),
         talk.session.tick(1000.0),
     ]
     assert late == [[]] * len(late)
-
-
-# Anything
-
-_NAMES = st.sampled_from(["", "a", "b", "x" * 256])
-_COMMANDS = st.one_of(
-    st.builds(lambda n, c: {"id": n, "subscribe": {"channel": c}}, st.integers(0, 9), _NAMES),
-    st.builds(lambda n, c: {"id": n, "unsubscribe": {"channel": c}}, st.integers(0, 9), _NAMES),
-    st.builds(lambda n: {"id": n, "connect": {}}, st.integers(0, 9)),
-    st.builds(lambda n: {"id": n, "rpc": {"method": "m"}}, st.integers(1, 9)),
-    st.builds(lambda n, m: {"id": n, m: {"channel": "a"}}, st.integers(1, 9), st.sampled_from(["publish", "history"])),
-    st.sampled_from([{}, {"send": {}}, {"id": 1}]),
-).map(json.dumps)
-
-
-@given(st.lists(st.one_of(_COMMANDS, st.text()), max_size=30), st.lists(st.booleans(), min_size=30, max_size=30))
-def test_every_command_is_answered_once_or_the_connection_is_closed(texts: list[str], luck: list[bool]) -> None:
-    """Whatever comes, in whatever order the outside answers."""
-    talk = Talk()
-    opened = talk.session
-    for text, answer in zip(["{" + '"id":1,"connect":{}' + "}", *texts], luck, strict=False):
-        talk.say(text)
-        while talk.does and answer and not talk.closed:
-            effect = talk.does.pop(0)
-            match effect:
-                case effects.Authenticate():
-                    talk.took(opened.authenticated(now=0.0, expires_in=None, refreshable=False))
-                case effects.Subscribe():
-                    talk.took(opened.subscribed(effect.channel, VALUE))
-                case effects.Call():
-                    talk.took(opened.answered(effect.id, b"1"))
-    if talk.closed:
-        assert opened.next_deadline is None
-        return
-    pending = [effect for effect in talk.does if not isinstance(effect, effects.Unsubscribe)]
-    assert len(talk.frames) <= len(texts) + 1
-    assert pending or len(talk.frames) == sum(text.strip() != "" for text in texts) + 1

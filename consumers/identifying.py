@@ -1,0 +1,81 @@
+"""Who a client is, by its connection token, its API token or its session, and what others see of it.
+
+Invariant: a token may allow less than its user may, never more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from asgi_app import access, tokens
+from asgi_app.access import Identity
+from asgi_app.registry import Principal
+from asgi_app.tokens import Claims
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A client whose credentials are good."""
+
+    identity: Identity
+    #: Seconds until the credentials end, None for never.
+    expires_in: float | None = None
+    #: It came with a connection token, and a new one lengthens its life.
+    refreshable: bool = False
+    #: What its back end wants others to see of it.
+    info: Any = None
+    #: Topics its back end wants it to follow.
+    channels: tuple[str, ...] = ()
+
+    @property
+    def user(self) -> str:
+        """The id of its user, "" for the public."""
+        return self.identity.principal.user_id or ""
+
+    def server_side(self) -> tuple[str, ...]:
+        """The topics that the server subscribes by itself: the inbox of whoever is somebody, then what the token says,
+        each once."""
+        own = (f"inbox#{self.user}",) if self.user else ()
+        return tuple(dict.fromkeys((*own, *filter(None, self.channels))))
+
+    def shown(self, client: str, chan_info: Any = None) -> bytes:
+        """What others see of it, as JSON; `client` is the id of its connection."""
+        head: dict[str, Any] = {"user": self.user, "client": client}
+        more = {"conn_info": self.info, "chan_info": chan_info}
+        return msgspec.json.encode({**head, **{name: info for name, info in more.items() if info is not None}})
+
+
+#: A client that says nothing of itself.
+PUBLIC = Known(identity=Identity(principal=Principal.public()))
+
+
+async def identify(scope: Mapping[str, Any], token: str) -> Known:
+    """Raises TokenExpired, TokenInvalid, Unauthenticated, Unavailable."""
+    if token:
+        return await by_token(tokens.verify_connection(token))
+    if not any(name in (b"authorization", b"cookie") for name, _ in scope["headers"]):
+        return PUBLIC
+    identity = await access.with_database(lambda: access.identify(scope))
+    ends = identity.expires_at
+    return Known(identity=identity, expires_in=None if ends is None else ends - time.time())
+
+
+async def by_token(claims: Claims) -> Known:
+    """Who a connection token names.  Raises Unauthenticated for a user who was deactivated, Unavailable."""
+    principal = Principal.public()
+    if claims.sub:
+        principal = await access.with_database(lambda: access.principal_of(claims.sub))
+        if claims.scopes is not None:
+            principal = access.with_scopes(principal, principal.scopes & claims.scopes)
+    return Known(
+        identity=Identity(principal=principal),
+        expires_in=claims.expires_in(time.time()),
+        refreshable=True,
+        info=claims.info,
+        channels=claims.channels,
+    )

@@ -1,0 +1,49 @@
+"""News as the websocket's clients get them.
+
+Invariant: what is the same for all who get it is made once and shared: by `News.form`, or by `delta.frame`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from consumers import delta, frames
+from consumers.channel import News, Subscription
+
+#: Of value topics: told apart from values by their tags.
+_SIGNALS = ("progress", "error", "stale")
+_PRESENCES = ("join", "leave")
+
+
+def frame(subscription: Subscription, news: News) -> str:
+    """The frame of news for one subscription, written after all that were made before it."""
+    if subscription.delta and news.kind not in _PRESENCES:
+        return delta.frame(subscription, news, _push_as)
+    return news.form(push, subscription.name)
+
+
+def push(name: str, news: News) -> str:
+    """The frame of news for who follows the topic under this name."""
+    if news.kind in _PRESENCES:
+        return frames.push(name, news.kind, b'{"info":%b}' % news.payload)
+    return frames.push(name, "pub", _publication(news, news.payload))
+
+
+def _push_as(name: str, news: News, data: bytes, is_delta: bool) -> str:
+    return frames.push(name, "pub", _publication(news, data, is_delta))
+
+
+def replayed(missed: Iterable[News]) -> list[bytes]:
+    """The publications of a reply, in their order."""
+    return [_publication(news, news.payload) for news in missed]
+
+
+def replayed_whole(missed: Iterable[News]) -> list[bytes]:
+    """The same for who is told deltas from then on."""
+    return [_publication(news, delta.whole(news.payload)) for news in missed]
+
+
+def _publication(news: News, data: bytes, is_delta: bool = False) -> bytes:
+    offset = news.position.offset if news.position is not None else 0
+    tags = b'{"kind":"%b"}' % news.kind.encode() if news.kind in _SIGNALS else news.tags
+    return frames.publication(data, offset, info=news.info, tags=tags, delta=is_delta)

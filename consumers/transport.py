@@ -1,0 +1,30 @@
+"""What a connection needs of whatever carries its frames: a websocket, or a stream with requests beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Mapping
+from typing import Any, Protocol
+
+from consumers.frames import Code
+
+
+class Transport(Protocol):
+    """What carries the frames of one client."""
+
+    #: The ASGI scope of the request it came with: headers say who asks, and from where.
+    scope: Mapping[str, Any]
+    #: What joins frames that are written at once; `send` gets them joined.
+    glue: str
+    #: Whether the client is to answer pings.
+    pong: bool
+    #: Further members of the reply to `connect`.
+    greeting: Mapping[str, str]
+
+    def send(self, text: str) -> Coroutine[Any, Any, None]:
+        """Write.  One at a time; must not ask for the current task before it waits (see `Writer`)."""
+
+    def end(self, code: Code) -> Coroutine[Any, Any, None]:
+        """Say why, and end.  After everything that was sent."""
+
+    def abort(self) -> None:
+        """Cut: the client takes nothing any more.  Leads to `Connection.over`; must not block or raise."""
