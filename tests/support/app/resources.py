@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from asgi_app import Principal, Progress, action, invalidate, resource
+from asgi_app import Principal, Progress, action, invalidate, log, resource
 
 Name = Annotated[str, Meta(max_length=40)]
 Seconds = Annotated[float, Meta(ge=0, le=60)]
@@ -262,3 +262,13 @@ def _deadly_in_a_worker(params: Any) -> tuple[str, ...]:
 def unclaimable(name: Name) -> str:
     """Nobody gets here: its process dies before it has the job."""
     return name
+
+
+# Everybody may do everything.
+log("open.*", access="public", publish=True, history=20, presence=True, join_leave=True)
+# Hardly anything is kept.
+log("small.*", access="public", publish=True, history=2)
+# Nothing is kept.
+log("brief.*", access="public", publish=True, history=0)
+# Not for the public; and one may read who may not publish.
+log("members.*", access="login", publish=lambda principal, topic: principal.username != "reader", presence=True)
