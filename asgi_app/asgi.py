@@ -25,6 +25,7 @@ from asgi_app.hot import Hot  # noqa: E402
 from asgi_app.preferences import prefers_stream  # noqa: E402
 from consumers import emulation, routing, sse  # noqa: E402
 from consumers.hub import hub  # noqa: E402
+from consumers.presence import roll  # noqa: E402
 from consumers.relaying import relay  # noqa: E402
 
 log = logging.getLogger(__name__)
@@ -75,5 +76,6 @@ async def _lifespan(receive: Any, send: Any) -> None:
     await receive()
     await relay().stop()
     await hub().stop()
+    await roll().stop()
     await wiring.stop_node()
     await send({"type": "lifespan.shutdown.complete"})

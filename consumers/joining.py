@@ -73,7 +73,7 @@ async def join(hub: Hub, known: Known, client: str, wanted: effects.Subscribe) -
         subscription = await hub.join(source, waiting, wanted.channel, wanted.since)
     except BaseException:
         if stay is not None:
-            roll().leave(stay)
+            stay.leave()
         raise
     expires_in = claims.expires_in(time.time()) if claims is not None else None
     return Joined(
@@ -103,14 +103,14 @@ def take_over(joined: Joined, holder: Holder) -> None:
 def announce(joined: Joined) -> None:
     """Tell the others that the client has come, where the topic does that; the client has had its reply."""
     if joined.stay is not None and joined.source.kind == "log" and joined.source.rules.join_leave:
-        roll().announce(joined.stay)
+        joined.stay.announce()
 
 
 def leave(hub: Hub, joined: Joined) -> None:
     """Stop following; may be called twice."""
     hub.leave(joined.subscription)
     if joined.stay is not None:
-        roll().leave(joined.stay)
+        joined.stay.leave()
 
 
 @dataclass(frozen=True, slots=True)

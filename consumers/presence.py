@@ -32,17 +32,29 @@ _LAST_WORDS = 2.0
 
 
 class Stay:
-    """One client on one topic, from `enter` to `leave`."""
+    """One client on one topic, from `Roll.enter` to `leave`."""
 
-    __slots__ = ("channel", "entering", "left", "shown", "since", "topic", "who")
+    __slots__ = ("_roll", "channel", "entering", "left", "shown", "since", "topic", "who")
 
-    def __init__(self, source: Log, who: Present) -> None:
+    def __init__(self, roll: Roll, source: Log, who: Present) -> None:
+        self._roll = roll
         self.topic, self.channel, self.who = source.topic, source.channel, who
         self.shown = source.rules.presence
         #: Others have been told that it has come, or soon will be.
         self.since: float | None = None
         self.left = False
         self.entering: asyncio.Task[None] | None = None
+
+    def announce(self) -> None:
+        """Tell all who follow the topic that it has come; `leave` will tell that it has gone."""
+        self.since = time.monotonic()
+        self._roll.say(self, b"J")
+
+    def leave(self) -> None:
+        """It is not there any more; may be called twice."""
+        if not self.left:
+            self.left = True
+            self._roll.left(self)
 
 
 class Roll:
@@ -59,7 +71,7 @@ class Roll:
 
     async def enter(self, source: Log, who: Present) -> Stay:
         """Be there: others see it when this returns.  Raises StoreUnavailable."""
-        stay = Stay(source, who)
+        stay = Stay(self, source, who)
         if not stay.shown:
             return stay
         self._start()
@@ -68,28 +80,19 @@ class Roll:
         try:
             await asyncio.shield(stay.entering)
         except BaseException:
-            self.leave(stay)
+            stay.leave()
             raise
         return stay
 
-    def announce(self, stay: Stay) -> None:
-        """Tell all who follow the topic that it has come; `leave` will tell that it has gone."""
-        self._start()
-        stay.since = time.monotonic()
-        self._say(stay, b"J")
-
-    def leave(self, stay: Stay) -> None:
-        """It is not there any more; may be called twice."""
-        if stay.left:
-            return
-        stay.left = True
+    def left(self, stay: Stay) -> None:
+        """It is not here any more."""
         here = self._here.get(stay.topic, {})
         if here.get(stay.who.client) is stay:
             del here[stay.who.client]
             if not here:
                 del self._here[stay.topic]
         if stay.shown or stay.since is not None:
-            self._say(stay, b"G")
+            self.say(stay, b"G")
 
     async def everybody(self, topic: str) -> dict[str, bytes]:
         """The info of each client that is on a topic, in any process.  Raises StoreUnavailable."""
@@ -99,7 +102,9 @@ class Roll:
         """How many clients, and how many different users.  Raises StoreUnavailable."""
         return await self._presence.count(topic)
 
-    def _say(self, stay: Stay, kind: bytes) -> None:
+    def say(self, stay: Stay, kind: bytes) -> None:
+        """Tell that it has come, or has gone, behind what is to be told already."""
+        self._start()
         self._news.append((stay, kind, time.monotonic()))
         self._idle.clear()
         self._wake.set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -12,7 +11,6 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from asgiref.testing import ApplicationCommunicator
 
 from asgi_app import access, tokens
 from asgi_app.access import Identity
@@ -22,11 +20,8 @@ from cache_layer.errors import StoreUnavailable
 from consumers import calls, clock, connection, joining, live, routing
 from consumers.connections import Connections
 from consumers.hub import Hub
+from tests.support.peer import CONNECT, Communicator, Peer
 from tests.unit.consumers.stand_ins import FakeFeed, FakeSource, published, snapshot, user
-
-CONNECT = {"id": 1, "connect": {}}
-#: Its methods carry no types.
-Communicator: Any = ApplicationCommunicator
 
 
 class World:
@@ -44,51 +39,6 @@ class World:
         if isinstance(found, Exception):
             raise found
         return found
-
-
-class Peer:
-    """A client on an open socket."""
-
-    def __init__(self, *, subprotocols: list[str] | None = None, headers: dict[str, str] | None = None) -> None:
-        scope = {
-            "type": "websocket",
-            "path": "/connection/websocket",
-            "headers": [(name.encode(), value.encode()) for name, value in (headers or {}).items()],
-            "subprotocols": subprotocols or [],
-        }
-        self.app = Communicator(routing.application, scope)
-
-    async def open(self) -> dict[str, Any]:
-        await self.app.send_input({"type": "websocket.connect"})
-        return await self.output()
-
-    async def output(self) -> dict[str, Any]:
-        message: dict[str, Any] = await self.app.receive_output(2)
-        return message
-
-    async def say(self, *commands: dict[str, Any] | str) -> None:
-        text = "\n".join(c if isinstance(c, str) else json.dumps(c) for c in commands)
-        await self.app.send_input({"type": "websocket.receive", "text": text})
-
-    async def hears(self) -> list[Any]:
-        message = await self.output()
-        assert message["type"] == "websocket.send", message
-        return [json.loads(line) for line in message["text"].split("\n")]
-
-    async def close_code(self) -> tuple[int, str]:
-        while (message := await self.output())["type"] != "websocket.close":
-            assert message["type"] == "websocket.send"
-        return message["code"], message["reason"]
-
-    async def leave(self) -> None:
-        await self.app.send_input({"type": "websocket.disconnect", "code": 1000})
-        await self.app.wait(2)
-
-    async def connected(self) -> Peer:
-        await self.open()
-        await self.say(CONNECT)
-        assert "connect" in (await self.hears())[0]
-        return self
 
 
 @pytest.fixture
