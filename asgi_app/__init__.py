@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from asgi_app.caching.pages import cached_page
     from asgi_app.caching.queries import acached_query, cache_queries_of, cached_query
+    from asgi_app.control import akick, kick
     from asgi_app.invalidation import invalidate_on
     from asgi_app.registry import Principal, Progress, action, log, resource
 
@@ -38,6 +39,7 @@ _HOMES = {
     "asgi_app.registry": ("Principal", "Progress", "action", "log", "resource"),
     "asgi_app.caching.pages": ("cached_page",),
     "asgi_app.caching.queries": ("acached_query", "cache_queries_of", "cached_query"),
+    "asgi_app.control": ("akick", "kick"),
     "asgi_app.invalidation": ("invalidate_on",),
     "asgi_app.api": (
         "ainvalidate",
@@ -66,6 +68,7 @@ __all__ = [
     "ainvalidate",
     "ainvalidate_all",
     "ainvalidate_value",
+    "akick",
     "apublish",
     "aread",
     "arefresh",
@@ -77,6 +80,7 @@ __all__ = [
     "invalidate_all",
     "invalidate_on",
     "invalidate_value",
+    "kick",
     "log",
     "publish",
     "read",

@@ -12,7 +12,7 @@ import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -55,6 +55,12 @@ class Identity:
     expires_at: float | None = None
     #: Digest of the API token, "" where there is none.
     token: str = ""
+    #: Key of the session, "" where there is none, and its digest, which may be told to others.  They make no difference:
+    #: what two sessions of one user may see is judged once.
+    session_key: str = field(default="", compare=False, repr=False)
+    session: str = field(default="", compare=False)
+    #: The most that a connection token allows, None for all that its user may.
+    at_most: frozenset[str] | None = None
 
 
 async def authenticate(scope: Mapping[str, Any]) -> Principal:
@@ -71,7 +77,7 @@ async def identify(scope: Mapping[str, Any]) -> Identity:
     token = bearer_token(scope)
     if token is not None:
         return await _token_identity(_digest(token))
-    return Identity(principal=await _cookie_principal(scope))
+    return await _cookie_identity(scope)
 
 
 def remembered(header: bytes) -> Principal | None:
@@ -178,6 +184,11 @@ async def principal_of(user_id: str) -> Principal:
         if not user.is_active:
             raise Unauthenticated("this user was deactivated")
         return await _user_principal(user)
+    return stranger(user_id)
+
+
+def stranger(user_id: str) -> Principal:
+    """The principal of an id that is no user of ours."""
     return Principal(
         user_id=user_id,
         username=user_id,
@@ -269,13 +280,20 @@ def create_token(username: str, days: int | None, scopes: tuple[str, ...]) -> st
     return token
 
 
-async def _cookie_principal(scope: Mapping[str, Any]) -> Principal:
-    if scope["type"] == "websocket" and not _header(scope, b"origin"):
-        return Principal.public()
-    if not origin_allowed(scope):
-        return Principal.public()
-    user = await _session_user(scope)
-    return await _user_principal(user) if user is not None else Principal.public()
+async def _cookie_identity(scope: Mapping[str, Any]) -> Identity:
+    if (scope["type"] == "websocket" and not _header(scope, b"origin")) or not origin_allowed(scope):
+        return Identity(principal=Principal.public())
+    session_key = _cookie(scope, settings.SESSION_COOKIE_NAME)
+    user = await _session_user(session_key)
+    if user is None:
+        return Identity(principal=Principal.public())
+    principal = await _user_principal(user)
+    return Identity(principal=principal, session_key=session_key, session=session_digest(session_key))
+
+
+def session_digest(session_key: str) -> str:
+    """The name of a session where its key must not be seen."""
+    return _digest(f"session {session_key}")
 
 
 async def _token_identity(digest: str) -> Identity:
@@ -302,15 +320,18 @@ async def _user_principal(user: AbstractBaseUser) -> Principal:
     permissions: set[str] = set()
     if hasattr(user, "aget_all_permissions"):
         permissions |= await user.aget_all_permissions()
+    return principal_with(user, permissions)
+
+
+def principal_with(user: AbstractBaseUser, permissions: set[str]) -> Principal:
+    """The rights of a user of whom it is known what the back ends of authentication grant."""
     staff = bool(getattr(user, "is_staff", False))
-    if staff:
-        permissions.add(_STAFF)
     return Principal(
         user_id=str(user.pk),
         username=user.get_username(),
         scopes=frozenset(SCOPES if staff else ("read", "run")),
         is_anonymous=False,
-        permissions=frozenset(permissions),
+        permissions=frozenset(permissions | {_STAFF} if staff else permissions),
     )
 
 
@@ -322,8 +343,7 @@ class _SessionRequest:
         self.META: MutableMapping[str, str] = {}
 
 
-async def _session_user(scope: Mapping[str, Any]) -> AbstractBaseUser | None:
-    session_key = _cookie(scope, settings.SESSION_COOKIE_NAME)
+async def _session_user(session_key: str) -> AbstractBaseUser | None:
     if not session_key:
         return None
     store = import_string(settings.SESSION_ENGINE + ".SessionStore")(session_key)

@@ -19,7 +19,7 @@ class AsgiAppConfig(AppConfig):
     def ready(self) -> None:
         from importlib.util import find_spec
 
-        from asgi_app import invalidation, stores
+        from asgi_app import invalidation, rights, stores
         from asgi_app.env import env
         from asgi_app.registry import registry
 
@@ -28,6 +28,7 @@ class AsgiAppConfig(AppConfig):
         stores.check(env().cache_store)
         post_migrate.connect(_make_cache_table, sender=self)
         invalidation.watch_connections()
+        rights.watch()
         registry.load(env().apps)
         if find_spec("django.tasks"):  # Django 6
             from asgi_app import django_tasks

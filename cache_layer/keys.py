@@ -123,6 +123,22 @@ class Names:
         """Where a web process hears what the clients of its streams say to others."""
         return f"p:{{{self._ns}}}:node:{node}"
 
+    def control_channel(self) -> str:
+        """Where all web processes hear who has lost what."""
+        return f"p:{{{self._ns}}}:control"
+
+    def kicks(self) -> str:
+        """Users whose connections were ended lately, by when."""
+        return f"w:{{{self._ns}}}:kicks"
+
+    def reporters(self) -> str:
+        """Web processes that tell what is watched there, by when they are not believed any more."""
+        return f"w:{{{self._ns}}}:watch"
+
+    def report(self, process: str) -> str:
+        """What is watched in one web process."""
+        return f"w:{{{self._ns}}}:watch:{process}"
+
     def queues(self, part: str = "") -> str:
         """What the keys of the queues begin with; KEYS.md lists the parts."""
         return f"q:{{{self._ns}}}:{part}"

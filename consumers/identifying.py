@@ -73,7 +73,7 @@ async def by_token(claims: Claims) -> Known:
         if claims.scopes is not None:
             principal = access.with_scopes(principal, principal.scopes & claims.scopes)
     return Known(
-        identity=Identity(principal=principal),
+        identity=Identity(principal=principal, at_most=claims.scopes),
         expires_in=claims.expires_in(time.time()),
         refreshable=True,
         info=claims.info,
