@@ -167,7 +167,7 @@ class Channel:
         state = "pending" if value is None else "fresh" if self.state == "fresh" else "stale"
         return Held(
             position=self.position or Position("0", 0),
-            payload=value.payload if value is not None else None,
+            value=value,
             state=state,
             age=self.age(now),
             job=self.job,

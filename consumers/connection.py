@@ -12,7 +12,7 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -22,7 +22,7 @@ from asgi_app.access import Identity
 from asgi_app.env import env
 from asgi_app.errors import Unauthenticated
 from asgi_app.topics import Source
-from consumers import calls, delta, effects, identifying, joining, rendering
+from consumers import calls, effects, identifying, joining, rendering
 from consumers.alarm import Alarm
 from consumers.calls import Caller
 from consumers.channel import News, Subscription
@@ -309,7 +309,7 @@ class Connection:
             return
         how: dict[str, Any] = {"refreshable": joined.by_token, "expires_in": joined.expires_in}
         if wanted.delta == "fossil":
-            how |= {"delta": True, "replay": partial(_replay_for_deltas, joined.subscription)}
+            how |= {"delta": True, "replay": partial(rendering.replayed_in_whole, joined.subscription)}
         self._do(self._session.subscribed(channel, held, now=time.monotonic(), **how))
         self._begin(channel, joined)
 
@@ -390,12 +390,6 @@ class Connection:
         for channel in tuple(self._joined):
             self._leave(channel)
         self._alarm.set(None)
-
-
-def _replay_for_deltas(subscription: Subscription, missed: Sequence[News]) -> list[bytes]:
-    """The publications of the reply, the last of which is what the first delta stands on."""
-    delta.begin(subscription, missed[-1].payload if missed else None)
-    return rendering.replayed_whole(missed)
 
 
 def _limits() -> Limits:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -47,15 +47,18 @@ class Step:
         self.frames: dict[str, str] = {}
 
 
-def whole(payload: bytes) -> bytes:
-    """The data of a publication in a reply: the payload's text as a JSON string."""
-    return msgspec.json.encode(_ascii(payload))
+def begin(subscription: Subscription, told: Sequence[News]) -> list[bytes]:
+    """From now on publications are told as deltas, the first one of the last that is `told` in the reply.
 
-
-def begin(subscription: Subscription, last: bytes | None) -> None:
-    """From now on publications are told as deltas; `last` is the payload of the last one that was told in the reply."""
+    The data of these, as the reply has to tell them.
+    """
     subscription.delta = True
-    subscription.base = "" if last is None else _base(_ascii(last))
+    subscription.base = ""
+    if not told:
+        return []
+    last = _step(told[-1], "")
+    subscription.base = _base(last.text)
+    return [*(_quoted(_ascii(news.payload)) for news in told[:-1]), last.data]
 
 
 def frame(subscription: Subscription, news: News, make: Make) -> str:
@@ -83,7 +86,7 @@ def _step(news: News, base: str) -> Step:
 
 def _whole(news: News) -> Step:
     text = _ascii(news.payload)
-    return Step(text, msgspec.json.encode(text), delta=False)
+    return Step(text, _quoted(text), delta=False)
 
 
 def _shorter(news: News, base: str) -> Step:
@@ -92,12 +95,16 @@ def _shorter(news: News, base: str) -> Step:
     if len(full.text) > LONGEST:
         return full
     delta = fossil.encode(base.encode("ascii"), full.text.encode("ascii"))
-    data = msgspec.json.encode(delta.decode("ascii"))
+    data = _quoted(delta.decode("ascii"))
     return Step(full.text, data, delta=True) if len(data) + _FLAG < len(full.data) else full
 
 
 def _base(text: str) -> str:
     return text if len(text) <= LONGEST else ""
+
+
+def _quoted(text: str) -> bytes:
+    return msgspec.json.encode(text)
 
 
 def _ascii(payload: bytes) -> str:

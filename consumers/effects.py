@@ -98,8 +98,8 @@ class Held:
     """What a value topic is at the moment of a subscription."""
 
     position: Position
-    #: The newest value, None before the first.
-    payload: bytes | None
+    #: The newest, None before the first.
+    value: News | None
     #: fresh, stale or pending.
     state: str
     #: Seconds since the value was computed.

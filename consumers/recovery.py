@@ -43,7 +43,7 @@ def of_value(since: Position | None, held: Held) -> Answer:
     """Latest wins: recovered as soon as the newest value is in the reply, or is the one the client holds already."""
     epoch, newest = held.position.epoch, held.position.offset
     holds_it = since is not None and since.offset > 0 and since == held.position
-    give = held.payload is not None and not holds_it
+    give = held.value is not None and not holds_it
     # Without a value in the reply there is nothing to stand on: a position told here would count as held next time.
     start = newest if give or holds_it else 0
     if since is not None and give:
@@ -51,10 +51,10 @@ def of_value(since: Position | None, held: Held) -> Answer:
     result = Subscribed(
         position=Position(epoch, max(0, start)),
         was_recovering=since is not None,
-        recovered=since is not None and (holds_it or held.payload is not None),
+        recovered=since is not None and (holds_it or held.value is not None),
         data=_state(held),
     )
-    return Answer(result, _value(held) if give else ())
+    return Answer(result, (held.value,) if give and held.value is not None else ())
 
 
 def in_greeting(since: Position | None, held: Held | HeldLog) -> Answer:
@@ -67,7 +67,3 @@ def in_greeting(since: Position | None, held: Held | HeldLog) -> Answer:
 
 def _state(held: Held) -> dict[str, object]:
     return {"state": held.state, "age": round(held.age, 3), "job": held.job}
-
-
-def _value(held: Held) -> tuple[News, ...]:
-    return () if held.payload is None else (News("value", held.payload, held.position, 0),)

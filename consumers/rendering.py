@@ -5,7 +5,7 @@ Invariant: what is the same for all who get it is made once and shared: by `News
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from consumers import delta, frames
 from consumers.channel import News, Subscription
@@ -38,9 +38,9 @@ def replayed(missed: Iterable[News]) -> list[bytes]:
     return [_publication(news, news.payload) for news in missed]
 
 
-def replayed_whole(missed: Iterable[News]) -> list[bytes]:
-    """The same for who is told deltas from then on."""
-    return [_publication(news, delta.whole(news.payload)) for news in missed]
+def replayed_in_whole(subscription: Subscription, missed: Sequence[News]) -> list[bytes]:
+    """The same for one that is told deltas from then on; called when the reply is written."""
+    return [_publication(news, data) for news, data in zip(missed, delta.begin(subscription, missed), strict=True)]
 
 
 def _publication(news: News, data: bytes, is_delta: bool = False) -> bytes:

@@ -13,8 +13,9 @@ from consumers.limits import Limits
 from consumers.session import Session
 
 LIMITS = Limits(subscriptions=3, command_rate=50, message=2000, replies=100)
-VALUE = Held(position=Position("e", 5), payload=b'{"x":5}', state="fresh", age=0.5, job=None)
-NOTHING = Held(position=Position("e", 0), payload=None, state="pending", age=0.0, job="j")
+FIVE = News("value", b'{"x":5}', Position("e", 5), 1)
+VALUE = Held(position=Position("e", 5), value=FIVE, state="fresh", age=0.5, job=None)
+NOTHING = Held(position=Position("e", 0), value=None, state="pending", age=0.0, job="j")
 
 
 class Talk:

@@ -131,7 +131,7 @@ def test_the_same_value_again_disturbs_nobody() -> None:
     assert holder.catch_up() == []
     channel.read(snapshot(2, None), channel.mark(), now=0.0)
     late = follow(channel)
-    assert late.take(None, 0.0).payload is None
+    assert late.take(None, 0.0).value is None
     assert live(channel, 2)
     assert kinds(late.catch_up()) == ["value:2"]
     assert holder.catch_up() == []

@@ -17,6 +17,7 @@ from cache_layer.errors import StoreUnavailable
 from consumers import hub as module
 from consumers.channel import Subscription
 from consumers.connections import Connections
+from consumers.effects import Held
 from consumers.hub import Hub
 from consumers.line import LOOK_AGAIN, Line
 from tests.unit.consumers.stand_ins import PUBLIC, FakeFeed, FakeSource, published, snapshot, user
@@ -37,6 +38,13 @@ class Client:
 
     def expel(self, subscription: Subscription, error: Exception) -> None:
         self.expelled.append(error)
+
+
+def taken(subscription: Subscription) -> bytes | None:
+    """The value a holder is told first."""
+    held = subscription.take(None, 0.0)
+    assert isinstance(held, Held)
+    return None if held.value is None else held.value.payload
 
 
 async def until(true: Callable[[], Any], what: str) -> None:
@@ -80,7 +88,7 @@ async def test_the_snapshot_is_read_after_the_store_confirmed(hub: Hub, feed: Fa
     feed.say(source.channel, published(4))
     source.gate.set()
     subscription = await joining
-    assert subscription.take(None, 0.0).payload == b"4"
+    assert taken(subscription) == b"4"
     feed.say(source.channel, published(4))
     feed.say(source.channel, published(5))
     assert client.got == ["value:5"]
@@ -185,7 +193,7 @@ async def test_nobody_is_given_what_was_invalidated(hub: Hub, feed: FakeFeed) ->
     assert not subscription.channel.suspect
     source.now = snapshot(1, None, job="j")
     late = await hub.join(source, Client(), "t")
-    assert late.take(None, 0.0).payload is None
+    assert taken(late) is None
     assert source.reads == 2
 
 
@@ -209,7 +217,7 @@ async def test_an_invalidation_during_a_read_is_not_answered_by_it(hub: Hub, fee
     feed.say(INVALIDATIONS, b'{"tags":["sales"]}')
     source.now = snapshot(2)
     source.gate.set()
-    assert (await joining).take(None, 0.0).payload == b"2"
+    assert taken(await joining) == b"2"
 
 
 async def test_foreign_invalidations_are_ignored(hub: Hub, feed: FakeFeed) -> None:
