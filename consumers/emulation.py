@@ -109,7 +109,7 @@ async def _take(scope: Any, receive: Any) -> None:
         raise BodyTooLarge(f"the limit is {env().max_message} bytes (MILLPOND_MAX_MESSAGE)")
     try:
         post = msgspec.json.decode(body, type=_Post)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise BadRequest(f"no session, node and data: {error}") from None
     if not await relay().pass_on(post.session, post.node, post.data):
         raise NotFound("there is no such node: connect again")

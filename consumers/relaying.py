@@ -23,8 +23,8 @@ from cache_layer.errors import StoreUnavailable
 from cache_layer.feed import Feed
 from cache_layer.redis import Store
 
-#: What a process may be called.
-_NAME = re.compile(r"[0-9a-f]{16}")
+#: What a process may be called, and a stream.
+_NAME, _SESSION = re.compile(r"[0-9a-f]{16}"), re.compile(r"[A-Za-z0-9_-]{32}")
 #: Messages and bytes on their way at once, from here to all others; and in one round trip.
 _WAITING, _WAITING_BYTES = 1000, 8 * 1024 * 1024
 _BATCH, _BATCH_BYTES = 64, 1024 * 1024
@@ -77,7 +77,8 @@ class Relay:
             return True
         if not _NAME.fullmatch(node):
             return False
-        message = self._message(node, b"%b\n%b" % (session.encode(), text.encode()))
+        known = session if _SESSION.fullmatch(session) else ""
+        message = self._message(node, b"%b\n%b" % (known.encode(), text.encode()))
         self._waiting.append(message)
         self._waiting_bytes += len(message.body)
         if self._sending is None:
