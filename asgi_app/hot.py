@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
@@ -20,6 +20,7 @@ from asgi_app.env import env
 from asgi_app.errors import MillpondError
 from asgi_app.http_caching import demand
 from asgi_app.preferences import preferences
+from asgi_app.prepared import Prepared
 from asgi_app.reading import Reading
 from asgi_app.registry import Principal, Resource, registry
 from asgi_app.representation import for_everybody, holding, value_headers, vary
@@ -27,7 +28,7 @@ from cache_layer import metrics
 from cache_layer.cache import Found
 from cache_layer.codec import Entry
 from cache_layer.errors import StoreUnavailable
-from cache_layer.freshness import ANYTHING, Verdict, decide
+from cache_layer.freshness import ANYTHING, is_served
 from cache_layer.keys import Key
 
 _PREFIX = "/api/v1/resources/"
@@ -41,8 +42,6 @@ _READ = frozenset(
 )
 _PUBLIC = Principal.public()
 
-Message = dict[str, Any]
-
 
 @dataclass(slots=True)
 class _Door:
@@ -55,8 +54,8 @@ class _Door:
     entry: Entry | None = None
     made_of: tuple[Any, ...] = ()
     etag: bytes = b""
-    changed: tuple[Message, Message] = field(default_factory=lambda: ({}, {}))
-    unchanged: tuple[Message, Message] = field(default_factory=lambda: ({}, {}))
+    changed: Prepared | None = None
+    unchanged: Prepared | None = None
 
 
 @dataclass(slots=True)
@@ -97,9 +96,7 @@ class Hot:
                 return False
         if not _serves(door, found):
             return False
-        start, body = _messages(door, found, asked)
-        await send(start)
-        await send(body)
+        await _prepared(door, found, asked).send(send)
         metrics.events["answered before Django"] += 1
         return True
 
@@ -193,12 +190,12 @@ def _may(door: _Door, asked: _Asked) -> bool:
     return isinstance(rule, str) and not principal.is_anonymous and (rule == "login" or rule in principal.permissions)
 
 
-def _messages(door: _Door, found: Found, asked: _Asked) -> tuple[Message, Message]:
+def _prepared(door: _Door, found: Found, asked: _Asked) -> Prepared:
     entry = found.entry
     assert entry is not None
     made_of = (entry.position, int(found.age), math.floor(entry.fresh - found.age), asked.secure, asked.applied)
-    if door.made_of != made_of or door.entry is not entry:
-        _make(door, found, asked)
+    if door.made_of != made_of or door.entry is not entry or door.changed is None or door.unchanged is None:
+        door.changed, door.unchanged = _make(door, found, asked)
         door.made_of, door.entry = made_of, entry
     held = asked.held
     if held and (held == door.etag or holding(held.decode("latin-1")).matches(entry.position)):
@@ -208,22 +205,12 @@ def _messages(door: _Door, found: Found, asked: _Asked) -> tuple[Message, Messag
 
 def _serves(door: _Door, found: Found) -> bool:
     entry = found.entry
-    return (
-        entry is not None
-        and decide(
-            age=found.age,
-            fresh=entry.fresh,
-            compute_seconds=entry.compute_seconds,
-            policy=door.key.policy,
-            failed=found.failure is not None,
-            luck=1.0 - random.random(),
-            softened=found.softened,
-        )
-        is Verdict.SERVE
-    )
+    if entry is None or found.softened:
+        return False
+    return is_served(found.age, entry.fresh, entry.compute_seconds, door.key.policy, 1.0 - random.random())
 
 
-def _make(door: _Door, found: Found, asked: _Asked) -> None:
+def _make(door: _Door, found: Found, asked: _Asked) -> tuple[Prepared, Prepared]:
     entry = found.entry
     assert entry is not None
     reading = Reading(state="fresh", position=entry.position, entry=entry, age=found.age)
@@ -236,15 +223,7 @@ def _make(door: _Door, found: Found, asked: _Asked) -> None:
     door.etag = headers[0][1]
     length = (b"Content-Length", b"%d" % len(entry.payload))
     whole = [(b"Content-Type", b"application/json"), *headers, _FRAMES, length, *ending]
-    door.changed = _answer(200, whole, entry.payload)
-    door.unchanged = _answer(304, [*headers, _FRAMES, *ending], b"")
-
-
-def _answer(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> tuple[Message, Message]:
-    return (
-        {"type": "http.response.start", "status": status, "headers": headers},
-        {"type": "http.response.body", "body": body, "more_body": False},
-    )
+    return Prepared(200, whole, entry.payload), Prepared(304, [*headers, _FRAMES, *ending], b"")
 
 
 def _remember(known: dict[Any, Any], key: Any, value: Any, most: int) -> None:

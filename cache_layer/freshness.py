@@ -97,10 +97,9 @@ def decide(
     """
     if age is None or age >= policy.life:
         return Verdict.FAIL if failed else Verdict.LOAD
-    head_start = -log(luck) * compute_seconds * policy.early_refresh
     still_fresh = age < fresh and not softened
     enough = _is_enough(age, fresh, compute_seconds, demand)
-    if still_fresh and enough and age + head_start < fresh:
+    if still_fresh and enough and is_served(age, fresh, compute_seconds, policy, luck):
         return Verdict.SERVE
     if failed:
         if age < fresh + max(policy.stale_if_error, policy.stale):
@@ -109,6 +108,11 @@ def decide(
     window = max(policy.stale, demand.max_stale)
     taken = age < fresh + window and (still_fresh or window > 0)
     return Verdict.SERVE_AND_REFRESH if taken and enough else Verdict.LOAD
+
+
+def is_served(age: float, fresh: float, compute_seconds: float, policy: Policy, luck: float) -> bool:
+    """Whether a value that was not declared stale is served as it is, without a refresh, to who asks no more."""
+    return age < policy.life and age - log(luck) * compute_seconds * policy.early_refresh < fresh
 
 
 def _is_enough(age: float, fresh: float, compute_seconds: float, demand: Demand) -> bool:

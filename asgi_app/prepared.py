@@ -1,0 +1,64 @@
+"""Answers that are made once and sent many times: over uvicorn as the bytes they are, elsewhere as ASGI messages.
+
+uvicorn checks and joins the headers of every answer anew, which costs as much as all the rest of a hit.  It has no door
+for bytes, so they go to the transport of its request, in the state in which `send` itself would write them.
+
+Invariant: the bytes are those that uvicorn would have written; where its request is in any other state, or the server
+is another one, the messages are sent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+
+class Prepared:
+    """One answer."""
+
+    __slots__ = ("_body", "_bytes", "_date", "_head", "_start")
+
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """`headers` with Content-Length, unless the status allows no body."""
+        self._start = {"type": "http.response.start", "status": status, "headers": headers}
+        self._body = {"type": "http.response.body", "body": body, "more_body": False}
+        lines = b"".join(b"%b: %b\r\n" % (name.lower(), value) for name, value in headers)
+        self._head = (STATUS_LINE[status], lines + b"\r\n" + body)
+        #: What the server puts before the headers, a new list each second, and the whole for that second.
+        self._date: Any = None
+        self._bytes = b""
+
+    async def send(self, send: Any) -> None:
+        """Answer the request that `send` belongs to."""
+        cycle = getattr(send, "__self__", None)
+        if type(cycle) is RequestResponseCycle and _is_new(cycle):
+            self._write(cycle)
+        else:
+            await send(self._start)
+            await send(self._body)
+
+    def _write(self, cycle: RequestResponseCycle) -> None:
+        if self._date is not cycle.default_headers:
+            self._date = cycle.default_headers
+            first, rest = self._head
+            said = b"".join(b"%b: %b\r\n" % (name.lower(), value) for name, value in self._date)
+            self._bytes = first + said + rest
+        cycle.response_started = True
+        cycle.waiting_for_100_continue = False
+        cycle.transport.write(self._bytes)
+        cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.on_response()
+
+
+def _is_new(cycle: RequestResponseCycle) -> bool:
+    """Whether nothing stands in the way of writing a whole answer."""
+    return (
+        not cycle.flow.write_paused
+        and not cycle.disconnected
+        and not cycle.response_started
+        and not cycle.access_log
+        and cycle.keep_alive
+        and cycle.scope["method"] == "GET"
+    )

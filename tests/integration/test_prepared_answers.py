@@ -1,0 +1,101 @@
+"""Prepared bytes on the transport are the bytes that uvicorn makes of the same messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import uvicorn
+
+from asgi_app.prepared import Prepared
+from tests.support.service import free_port
+
+VALUE = Prepared(
+    200, [(b"Content-Type", b"application/json"), (b"ETag", b'"a-1"'), (b"Content-Length", b"7")], b'{"a":1}'
+)
+UNCHANGED = Prepared(304, [(b"ETag", b'"a-1"'), (b"Vary", b"Accept")], b"")
+LARGE = Prepared(200, [(b"Content-Length", b"4000000")], b"x" * 4_000_000)
+ANSWERS = {"/value": VALUE, "/unchanged": UNCHANGED, "/large": LARGE}
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """`/plain/...`: by messages."""
+    path = scope["path"]
+    if path.startswith("/plain"):
+
+        async def messages(message: Any) -> None:
+            await send(message)
+
+        await ANSWERS[path.removeprefix("/plain")].send(messages)
+    else:
+        await ANSWERS[path].send(send)
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    """A server of ours, as the service configures its own."""
+    number = free_port()
+    config = uvicorn.Config(
+        application,
+        port=number,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        http="httptools",
+    )
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    serving = asyncio.create_task(server._serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    yield number
+    server.should_exit = True
+    await serving
+
+
+async def exchange(port: int, request: bytes) -> bytes:
+    """Everything the server says to `request`, until it closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    async with asyncio.timeout(20):
+        said = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return said
+
+
+def without_date(said: bytes) -> bytes:
+    """A second may end between two answers."""
+    return b"\r\n".join(line for line in said.split(b"\r\n") if not line.startswith(b"date: "))
+
+
+@pytest.mark.parametrize("path", ANSWERS)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_the_bytes_are_those_of_the_messages(port: int, path: str, method: str) -> None:
+    """One after the other on one connection, several at once, and with a last one that ends it."""
+
+    def requests(prefix: str) -> bytes:
+        one = f"{method} {prefix}{path} HTTP/1.1\r\nhost: x\r\n"
+        return (f"{one}\r\n" * 3 + f"{one}connection: close\r\n\r\n").encode()
+
+    prepared, plain = await exchange(port, requests("")), await exchange(port, requests("/plain"))
+    assert prepared.count(b"HTTP/1.1 ") == 4
+    assert without_date(prepared) == without_date(plain)
+    assert prepared.count(b"date: ") == 4
+
+
+async def test_a_client_that_does_not_read_holds_nobody_up(port: int) -> None:
+    """Answers wait for it; others are served meanwhile."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+    writer.write(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n" * 5)
+    await asyncio.sleep(0.1)
+    assert b'{"a":1}' in await exchange(port, b"GET /value HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    said = 0
+    async with asyncio.timeout(20):
+        while said < 5 * 4_000_000:
+            said += len(await reader.read(1_000_000))
+    writer.close()
+    await writer.wait_closed()
