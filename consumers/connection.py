@@ -13,6 +13,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -22,7 +23,7 @@ from asgi_app.access import Identity
 from asgi_app.env import env
 from asgi_app.errors import Unauthenticated
 from asgi_app.topics import Source
-from consumers import calls, effects, identifying, joining, rendering
+from consumers import calls, effects, identifying, joining, rendering, renewing
 from consumers.alarm import Alarm
 from consumers.calls import Caller
 from consumers.channel import News, Subscription
@@ -64,6 +65,7 @@ class Connection:
 
     def __init__(self, transport: Transport, hub: Hub) -> None:
         self.scope = transport.scope
+        self.transport = transport.kind
         self.known = PUBLIC
         self._transport = transport
         self._hub = hub
@@ -125,6 +127,10 @@ class Connection:
     def close(self, code: Code) -> None:
         """End the connection with a code and its reason; may be called twice."""
         self._do(self._session.close(code))
+
+    def renew(self, identity: Identity, *, judge: bool) -> None:
+        """The credentials were read anew (`connections.Connection`)."""
+        self._become(replace(self.known, identity=identity), judge=judge)
 
     async def over(self) -> None:
         """The transport is gone: let go of everything.  May be called twice."""
@@ -234,7 +240,7 @@ class Connection:
         principal = known.identity.principal
         if principal.is_anonymous and not env().anonymous:
             return self._session.close(Closes.PERMISSION_DENIED)
-        if not self._hub.connections.identify(self, principal.user_id):
+        if not self._hub.connections.identify(self, known.identity):
             return self._session.close(Closes.CONNECTION_LIMIT)
         self.known = known
         return self._session.authenticated(
@@ -247,8 +253,8 @@ class Connection:
     async def _welcome(self, wanted: effects.Welcome) -> None:
         """Subscribe what the server does by itself.  What is refused is left out; what is not there for a moment makes
         the client come back: left out, it would forget the position it holds."""
-        client, by = self._session.client, self._welcome_by
-        found = await joining.join_all(self._hub, self.known, client, wanted.subscribes, by)
+        client, known = self._session.client, self.known
+        found = await joining.join_all(self._hub, known, client, wanted.subscribes, self._welcome_by)
         away = next((error for error in found.errors if passes(error)), None)
         if away is not None or any(self._over(error) for error in found.errors):
             found.leave(self._hub)
@@ -268,6 +274,7 @@ class Connection:
         self._do(self._session.welcomed(held, now=time.monotonic()))
         for effect, joined in found.joined:
             self._begin(effect.channel, joined)
+        self._become(self.known, judge=known is not self.known)
 
     def _refuse(self, code: Code) -> None:
         self._do(self._session.refused(code, now=time.monotonic()))
@@ -278,7 +285,7 @@ class Connection:
             if claims.sub != self.known.user:
                 raise tokens.TokenInvalid("the token is of another user")
             async with asyncio.timeout(_ANSWER_WITHIN):
-                self.known = await identifying.by_token(claims)
+                known = await identifying.by_token(claims)
         except tokens.TokenExpired:
             self.close(Closes.EXPIRED)
         except (tokens.TokenInvalid, Unauthenticated):
@@ -286,17 +293,37 @@ class Connection:
         except Exception as error:
             self._do(self._session.refresh_failed(wanted.id, refusal(error)[0]))
         else:
-            now = time.monotonic()
-            self._do(self._session.refreshed(wanted.id, expires_in=self.known.expires_in, now=now))
+            self._hub.connections.renewed(self, known.identity)
+            self._become(known)
+            self._do(self._session.refreshed(wanted.id, expires_in=known.expires_in, now=time.monotonic()))
+
+    def _become(self, known: Known, *, judge: bool = False) -> None:
+        """The same client with other rights, or perhaps with others: `judge`."""
+        judge |= known.identity != self.identity
+        self.known = known
+        if judge and not self._session.closed:
+            self._start(self._judge_all())
+
+    async def _judge_all(self) -> None:
+        for channel, joined in tuple(self._joined.items()):
+            identity = self.identity
+            found = await renewing.renewed(channel, joined, identity.principal)
+            if identity is not self.identity or self._joined.get(channel) is not joined:
+                continue  # whoever changed that sees to it
+            if isinstance(found, Code):
+                self._unsubscribe(joined.subscription, found)
+            else:
+                self._joined[channel] = found
+                joined.subscription.source = found.source
 
     # Subscriptions
 
     async def _subscribe(self, wanted: effects.Subscribe) -> None:
-        channel = wanted.channel
+        channel, known = wanted.channel, self.known
         try:
             async with asyncio.timeout(_ANSWER_WITHIN):
                 await self._hub.judge.confirm(self.identity)
-                joined = await joining.join(self._hub, self.known, self._session.client, wanted)
+                joined = await joining.join(self._hub, known, self._session.client, wanted)
         except Exception as error:
             if self._over(error) or isinstance(error, tokens.TokenMismatch):
                 self.close(Closes.INVALID_TOKEN)
@@ -312,6 +339,7 @@ class Connection:
             how |= {"delta": True, "replay": partial(rendering.replayed_in_whole, joined.subscription)}
         self._do(self._session.subscribed(channel, held, now=time.monotonic(), **how))
         self._begin(channel, joined)
+        self._become(self.known, judge=known is not self.known)
 
     def _take(self, wanted: effects.Subscribe, joined: Joined) -> Held | HeldLog | None:
         """What the reply has to tell of a subscription, which is this connection's from now on; None: it has ended."""

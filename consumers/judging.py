@@ -35,6 +35,10 @@ class Judge:
         #: Digest of an API token: when it was last found valid (monotonic).
         self._confirmed: dict[str, float] = {}
 
+    def forget(self) -> None:
+        """Somebody has lost rights: what was confirmed counts no more."""
+        self._confirmed.clear()
+
     async def verdict(self, seat: Subscription) -> Exception | None:
         """Why the subscription is lost; None: it is not, as far as anybody can tell.  Equal for equal identities."""
         try:

@@ -26,6 +26,7 @@ _JSON, _PROTOBUF = "centrifuge-json", "centrifuge-protobuf"
 class LiveConsumer(AsyncConsumer):
     """One websocket, and the transport (`connection.Transport`) of its connection."""
 
+    kind = "websocket"
     #: Several frames may be written as one, a line each.
     glue = "\n"
     #: Clients answer pings.

@@ -39,6 +39,7 @@ from cache_layer.errors import StoreUnavailable
 from cache_layer.position import Position
 from consumers.channel import Channel, News, Subscription
 from consumers.effects import HeldLog
+from consumers.frames import Code
 from consumers.hub import Hub, hub
 from consumers.writer import Writer, abort
 
@@ -105,6 +106,8 @@ async def _identity(scope: Any) -> Identity:
 class _Stream:
     """One open stream; a holder of subscriptions like a websocket."""
 
+    transport = "events"
+
     def __init__(self, here: Hub, send: Any, last_event_id: str, identity: Identity) -> None:
         self.identity = identity
         #: The answer has begun: nothing can be refused any more.
@@ -130,7 +133,7 @@ class _Stream:
         connections = self._hub.connections
         if not connections.admit(self):
             raise Unavailable("this process takes no more connections", retry_after=2.0)
-        if not connections.identify(self, self.identity.principal.user_id):
+        if not connections.identify(self, self.identity):
             raise TooManyRequests("this principal has too many connections", retry_after=5.0)
 
     async def join(self, sources: list[tuple[str, Source]]) -> None:
@@ -187,6 +190,14 @@ class _Stream:
     def drain(self) -> None:
         """End the stream; the client opens it again after its `retry`."""
         self._finish(Unavailable("this process is about to leave", retry_after=1.0))
+
+    def close(self, code: Code) -> None:
+        """End the stream (`connections.Connection`): the next one, of a client that comes back, is judged anew."""
+        self._finish(Unavailable(code.reason, retry_after=1.0))
+
+    def renew(self, identity: Identity, *, judge: bool) -> None:
+        """Other rights (`connections.Connection`): the next stream has them."""
+        self._finish(Unavailable("rights have changed", retry_after=1.0))
 
     def _finish(self, why: Exception) -> None:
         if self._begun:

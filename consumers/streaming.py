@@ -32,6 +32,8 @@ _LOWEST_CODE = 3000
 class Form:
     """How frames are written."""
 
+    #: What it is called in the counts.
+    kind: str
     media: bytes
     #: The first bytes.
     opening: bytes
@@ -39,9 +41,9 @@ class Form:
     after: str
 
 
-EVENTS = Form(b"text/event-stream", b"\r\n", "data: ", "\n\n")
+EVENTS = Form("sse", b"text/event-stream", b"\r\n", "data: ", "\n\n")
 #: No first bytes: clients take an empty line for a broken frame.
-LINES = Form(b"application/x-ndjson", b"", "", "\n")
+LINES = Form("http_stream", b"application/x-ndjson", b"", "", "\n")
 
 
 class Stream:
@@ -53,6 +55,7 @@ class Stream:
 
     def __init__(self, scope: Mapping[str, Any], send: Any, form: Form, hub: Hub, relay: Relay) -> None:
         self.scope = origins.trusted(scope)
+        self.kind = form.kind
         self.glue = form.after + form.before
         self._form = form
         self._raw_send = send

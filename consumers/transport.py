@@ -11,6 +11,8 @@ from consumers.frames import Code
 class Transport(Protocol):
     """What carries the frames of one client."""
 
+    #: What it is called in the counts.
+    kind: str
     #: The ASGI scope of the request it came with: headers say who asks, and from where.
     scope: Mapping[str, Any]
     #: What joins frames that are written at once; `send` gets them joined.

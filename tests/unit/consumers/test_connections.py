@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from asgi_app.access import Identity
 from consumers import connections as module
 from consumers.connections import Connections
+from consumers.frames import Code
+from tests.unit.consumers.stand_ins import PUBLIC, user
 
 
 class One:
@@ -13,6 +16,13 @@ class One:
         self.all = all_
         self.leaves = leaves
         self.drained = 0
+        self.transport = "websocket"
+
+    def close(self, code: Code) -> None:
+        raise AssertionError(code)
+
+    def renew(self, identity: Identity, *, judge: bool) -> None:
+        raise AssertionError(identity)
 
     def drain(self) -> None:
         self.drained += 1
@@ -38,13 +48,14 @@ def test_no_more_than_the_limit_of_a_principal() -> None:
     all_ = Connections(100, 2)
     ones = [One(all_) for _ in range(8)]
     assert all(all_.admit(one) for one in ones)
-    assert [all_.identify(one, "ada") for one in ones[:3]] == [True, True, False]
-    assert all_.identify(ones[3], "bob")
-    assert all(all_.identify(one, None) for one in ones[4:])
+    ada = user("ada")
+    assert [all_.identify(one, ada) for one in ones[:3]] == [True, True, False]
+    assert all_.identify(ones[3], user("bob"))
+    assert all(all_.identify(one, PUBLIC) for one in ones[4:])
     all_.release(ones[2])
-    assert not all_.identify(ones[4], "ada")
+    assert not all_.identify(ones[4], ada)
     all_.release(ones[0])
-    assert all_.identify(ones[4], "ada")
+    assert all_.identify(ones[4], ada)
 
 
 async def test_draining_ends_all_in_batches_and_admits_nobody() -> None:
