@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from typing import Any
 
 import pytest
@@ -142,10 +143,10 @@ async def test_a_client_that_reads_late_is_told_the_newest_rightly(service: Serv
     """What was skipped was no base: the difference is to what was really written."""
     values = [" ".join(map(str, [*range(15_000), *range(turn * 10**5, turn * 10**5 + 15_000)])) for turn in range(60)]
     sourced.write(values[0])
-    async with connect(service.websocket, proxy=None, max_size=None, max_queue=1) as socket:
+    async with connect(service.websocket, proxy=None, max_size=None, max_queue=1, sock=narrow(service)) as websocket:
         wanted = json.dumps({"channel": sourced.topic, "delta": "fossil"})
-        await socket.send(f'{{"id":1,"connect":{{}}}}\n{{"id":2,"subscribe":{wanted}}}')
-        client = Slow(socket)
+        await websocket.send(f'{{"id":1,"connect":{{}}}}\n{{"id":2,"subscribe":{wanted}}}')
+        client = Slow(websocket)
         assert await client.next() == values[0]
         for value in values[1:]:
             computed = len(service.ledger())
@@ -159,11 +160,20 @@ async def test_a_client_that_reads_late_is_told_the_newest_rightly(service: Serv
     assert client.deltas >= len(told) - 1
 
 
+def narrow(service: Service) -> socket.socket:
+    """A connection whose buffer takes little."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)
+    made.connect(("127.0.0.1", service.port))
+    made.setblocking(False)
+    return made
+
+
 class Slow:
     """A client that reads when it is told to."""
 
-    def __init__(self, socket: ClientConnection) -> None:
-        self._socket = socket
+    def __init__(self, websocket: ClientConnection) -> None:
+        self._websocket = websocket
         self._lines: list[str] = []
         self._base = b""
         self.deltas = 0
@@ -177,7 +187,7 @@ class Slow:
     async def _line(self) -> str:
         while not self._lines:
             async with asyncio.timeout(20):
-                self._lines = str(await self._socket.recv()).split("\n")
+                self._lines = str(await self._websocket.recv()).split("\n")
         return self._lines.pop(0)
 
     def _publications(self, line: str) -> list[dict[str, Any]]:
