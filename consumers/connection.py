@@ -169,7 +169,7 @@ class Connection:
         cannot go on where something is lost: the client is told so, and subscribes anew by itself (a push cannot carry
         an epoch that all clients read)."""
         position = news.position
-        if news.kind == "lost" or (position is not None and position.epoch != subscription.epoch):
+        if news.kind == "lost" if position is None else position.epoch != subscription.epoch:
             asyncio.get_running_loop().call_soon(self._unsubscribe, subscription, Unsubscribes.INSUFFICIENT_STATE)
             return None
         return rendering.frame(subscription, news)
@@ -278,6 +278,7 @@ class Connection:
 
     def _refuse(self, code: Code) -> None:
         self._do(self._session.refused(code, now=time.monotonic()))
+        self._transport.refused()
 
     async def _refresh(self, wanted: effects.Refresh) -> None:
         try:
