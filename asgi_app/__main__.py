@@ -122,6 +122,29 @@ def create(user: str, days: int | None, scope: str) -> None:
 
 
 @cli.command()
+@click.argument("user")
+def kick(user: str) -> None:
+    """End every websocket and stream of the user USER, in all web processes.
+
+    That is no ban: take the rights first, with `is_active`, to keep somebody out.
+    """
+    _begin("kick")
+    from django.contrib.auth import get_user_model
+
+    from asgi_app import control
+    from cache_layer.errors import StoreUnavailable
+
+    model = get_user_model()
+    found = model._default_manager.filter(**{model.USERNAME_FIELD: user}).first()
+    if found is None:
+        raise click.ClickException(f"there is no user '{user}'")
+    try:
+        control.kick(found)
+    except (StoreUnavailable, TimeoutError) as error:
+        raise click.ClickException(f"nobody knows whether it has happened: {error or 'no answer'}") from None
+
+
+@cli.command()
 def check() -> None:
     """Look at settings, services and versions, and say of each whether it is ok or what to do."""
     os.environ["MILLPOND_ROLE"] = "check"

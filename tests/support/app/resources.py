@@ -148,6 +148,12 @@ def mine(*, principal: Principal) -> dict[str, Any]:
     return {"user": principal.username}
 
 
+@resource("test.permitted", access="auth.view_user")
+def permitted() -> str:
+    """Only for whom a permission was granted."""
+    return "seen"
+
+
 @resource("test.scopes", vary="user", access="login")
 def scopes(*, principal: Principal) -> dict[str, Any]:
     """What it learns of who asks."""
