@@ -84,6 +84,9 @@ class LiveConsumer(AsyncConsumer):
         """Write a frame."""
         return self._send({"type": "websocket.send", "text": text})
 
+    def refused(self) -> None:
+        """The client closes the socket, or is closed a while later."""
+
     def end(self, code: Code) -> Coroutine[Any, Any, None]:
         """Close, and say why."""
         return self._send({"type": "websocket.close", "code": code.number, "reason": code.reason})

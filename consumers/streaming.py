@@ -69,6 +69,8 @@ class Stream:
         self._serving: asyncio.Task[Any] | None = None
         self._over = False
         self._given_up = False
+        #: The connect was answered with an error: nothing more is to be said.
+        self._refused = False
         self._connection = Connection(self, hub)
 
     async def serve(self, receive: Any, command: str) -> None:
@@ -133,9 +135,15 @@ class Stream:
         """Write frames, joined by `glue`."""
         return self._write(f"{self._form.before}{text}{self._form.after}".encode())
 
+    def refused(self) -> None:
+        """A stream is of no use without its connection: it ends."""
+        self._refused = True
+        self._connection.close(Closes.CLOSED)
+
     async def end(self, code: Code) -> None:
-        """Say why, and end the stream a moment later."""
-        await self.send(frames.push_disconnect(_pushed(code)))
+        """Say why, unless that was the last word, and end the stream a moment later."""
+        if not self._refused:
+            await self.send(frames.push_disconnect(_pushed(code)))
         await asyncio.sleep(_FLUSH)
         await self._raw_send({"type": "http.response.body", "body": b""})
         self._leave()

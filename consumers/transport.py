@@ -25,6 +25,9 @@ class Transport(Protocol):
     def send(self, text: str) -> Coroutine[Any, Any, None]:
         """Write.  One at a time; must not ask for the current task before it waits (see `Writer`)."""
 
+    def refused(self) -> None:
+        """The client was told that it is not taken in, and will leave; must not block or raise."""
+
     def end(self, code: Code) -> Coroutine[Any, Any, None]:
         """Say why, and end.  After everything that was sent."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from uuid import uuid4
 
 import httpx
+import jwt
 import pytest
 
 from tests.support.emulated import Client
@@ -18,6 +20,13 @@ FOREIGN = "http://elsewhere.example"
 
 def subscribe(topic: str, number: int = 2) -> dict[str, object]:
     return {"id": number, "subscribe": {"channel": topic}}
+
+
+def signed(service: Service, **claims: object) -> str:
+    """A connection token, as a back end of one's own makes it."""
+    code = "from asgi_app.env import env; print(env().token_secret)"
+    secret = service.command("shell", "-c", code).strip().splitlines()[-1]
+    return jwt.encode(dict(claims), secret, algorithm="HS256")
 
 
 def said(code: int, reason: str) -> dict[str, object]:
@@ -79,6 +88,14 @@ async def test_what_is_refused_is_told_on_the_stream(
     """Never by a status, for which clients come again for ever; then it ends."""
     async with Client(service.url) as client, client.opens(door, command) as stream:
         assert await stream.ended() == [said(code, reason)]
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_an_expired_token_is_an_error_and_then_the_end(service: Service, door: str) -> None:
+    """The client gets itself a new token and comes again; a push that disconnects it would be one word too many."""
+    expired = {"id": 7, "connect": {"token": signed(service, sub="42", exp=time.time() - 60)}}
+    async with Client(service.url) as client, client.opens(door, expired) as stream:
+        assert await stream.ended() == [{"id": 7, "error": {"code": 109, "message": "token expired"}}]
 
 
 async def test_no_text_is_no_command(service: Service) -> None:

@@ -134,7 +134,7 @@ async def test_the_store_is_away(two: Service) -> None:
         async with asyncio.timeout(20):
             while status != 204:
                 status = await there.says(stream, echo(5))
-        heard = {}
+        heard: dict[str, object] = {}
         while heard.get("id") != 5:
             heard = await stream.hears()
 
