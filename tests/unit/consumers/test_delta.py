@@ -154,9 +154,14 @@ def test_a_signal_in_between_becomes_the_base() -> None:
 
 def test_a_delta_is_made_once_for_all_with_the_same_base(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand subscriptions cost one delta and share one frame, under each name."""
-    made = []
+    made: list[bytes] = []
     encode = fossil.encode
-    monkeypatch.setattr(fossil, "encode", lambda base, news: made.append(base) or encode(base, news))
+
+    def counted(base: bytes, news: bytes) -> bytes:
+        made.append(base)
+        return encode(base, news)
+
+    monkeypatch.setattr(fossil, "encode", counted)
     channel = Channel()
     subscriptions = [follow(channel, name) for name in ["t", "u"] * 50]
     for news in (news_of(ROWS, 1), news_of([*ROWS, 1], 2)):
