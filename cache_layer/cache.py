@@ -17,12 +17,15 @@ from cache_layer.invalidating import Invalidator
 from cache_layer.keys import Key, digest
 from cache_layer.near import Near
 from cache_layer.outdated import Outdated
+from cache_layer.pipeline import packed
 from cache_layer.position import Position
 from cache_layer.publication import TRAVEL_LIMIT, Publication, parse
 from cache_layer.redis import TAG_TTL, Arg, Store
 
 #: Milliseconds a topic keeps its epoch and offset after its last entry at least.
 _VERSION_TTL = 3_600_000
+#: Look-ups whose commands are remembered; all are forgotten when there are more.
+_QUESTIONS = 10_000
 #: Attempts that are kept in a job's history.
 HISTORY = 10
 #: Milliseconds after which somebody looks after a job that lives.
@@ -110,6 +113,7 @@ class Cache:
         self._near = near
         self._secret = secret
         self._invalidator = invalidator or Invalidator(store, near=near)
+        self._questions: dict[tuple[str, tuple[str, ...]], tuple[tuple[str, ...], bytes]] = {}
 
     @property
     def invalidations_channel(self) -> str:
@@ -135,20 +139,32 @@ class Cache:
 
         `near=False` asks the store.  Raises StoreUnavailable.
         """
-        names = self.names
-        entry_name = names.entry(key)
         if near and (found := self.at_hand(key)) is not None:
             return found
         await self._invalidator.settle()
-        wanted = [entry_name, names.failure(key), *names.tags(key)]
+        wanted, question = self._question(key)
+        entry_name = wanted[0]
         fetch = self._near.fetch(wanted) if self._near is not None and self._invalidator.hears else None
         began = time.monotonic()
-        (raw, failure, *tags), left = await self.store.transaction(("MGET", *wanted), ("PTTL", entry_name))
+        left, (raw, failure, *tags) = await self.store.read(question, 2)
         found = self._found(key, raw, failure, tags, left)
         if fetch is not None and self._near is not None and found.entry is not None and failure is None:
             kept = _Held(found.entry, began - found.age, found.softened)
             self._near.keep(fetch, entry_name, kept, cost=len(found.entry.payload), until=kept.born + found.entry.life)
         return found
+
+    def _question(self, key: Key) -> tuple[tuple[str, ...], bytes]:
+        """The names a look-up reads, and its commands as they travel.  The life is asked first: should the entry be
+        replaced in between, the new one looks older than it is, never younger."""
+        known = self._questions.get((key.digest, key.tags))
+        if known is None:
+            names = self.names
+            wanted = (names.entry(key), names.failure(key), *names.tags(key))
+            known = wanted, packed(("PTTL", wanted[0]), ("MGET", *wanted))
+            if len(self._questions) >= _QUESTIONS:
+                self._questions.clear()
+            self._questions[key.digest, key.tags] = known
+        return known
 
     def _found(self, key: Key, raw: bytes | None, failure: bytes | None, tags: list[bytes], left: int) -> Found:
         entry = decode(raw, key.digest, self._secret)

@@ -25,6 +25,7 @@ from cache_layer.breaker import Breaker
 from cache_layer.codec import TAG_VERSION
 from cache_layer.errors import StoreUnavailable
 from cache_layer.keys import Names
+from cache_layer.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class Store:
         # All read now: an upgrade under a running process must not mix versions.
         self._scripts = {name: self._client.register_script(text) for name, text in scripts().items()}
         self._calls = Background()
+        self._pipeline = Pipeline(self._pool.make_connection, self._breaker, deadline)
 
     @property
     def suspect(self) -> bool:
@@ -98,6 +100,13 @@ class Store:
 
         return await self._call(run)
 
+    def read(self, commands: bytes, count: int) -> Awaitable[list[Any]]:
+        """The replies to `count` commands that only read, packed by `pipeline.packed`: with others' in one round trip.
+
+        Raises StoreUnavailable.
+        """
+        return self._pipeline.ask(commands, count)
+
     async def command(self, *command: Arg) -> Any:
         """Run one command.  Raises StoreUnavailable."""
         return await self._call(lambda: self._client.execute_command(*command))
@@ -114,6 +123,7 @@ class Store:
     async def close(self) -> None:
         """Close all connections; may be called twice."""
         await self._calls.close()
+        await self._pipeline.close()
         await self._client.aclose()
         await self._pool.disconnect()
 

@@ -107,15 +107,15 @@ async def test_what_was_being_looked_up_is_no_copy(here: Process, there: Process
 
 async def _held_up(process: Process, meanwhile: object) -> Found:
     """A look-up whose answer comes after something else has happened."""
-    transaction = process.store.transaction
+    read = process.store.read
 
-    async def slow(*commands: tuple[str, ...]) -> list[object]:
-        answer = await transaction(*commands)
-        process.store.transaction = transaction  # type: ignore[method-assign]
+    async def slow(commands: bytes, count: int) -> list[object]:
+        answer = await read(commands, count)
+        process.store.read = read  # type: ignore[method-assign]
         await meanwhile  # type: ignore[misc]
         return answer
 
-    process.store.transaction = slow  # type: ignore[method-assign, assignment]
+    process.store.read = slow  # type: ignore[method-assign, assignment]
     return await process.cache.lookup(WHAT)
 
 
