@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cache_layer.errors import StoreUnavailable
 from cache_layer.presence import Change, Presence, Present
 from cache_layer.redis import Store
 from consumers import presence as module
@@ -176,3 +177,33 @@ async def test_what_cannot_be_told_is_told_later(
             await asyncio.sleep(0.01)
     await eventually(lambda: len(ear.heard) >= 2, "both are told")
     assert [message[:1] for message in ear.heard[-2:]] == [b"J", b"G"]
+
+
+async def test_who_goes_and_comes_at_once_is_there(store: Store, roll: Roll, ear: Ear) -> None:
+    """What is left of the first time does not end the second."""
+    stay = await roll.enter(source(), present("a"))
+    stay.announce()
+    for _ in range(50):
+        stay.leave()
+        stay = await roll.enter(source(), present("a"))
+        stay.announce()
+        assert await Presence(store).count(TOPIC) == (1, 1)
+    await roll.stop()
+    assert await Presence(store).count(TOPIC) == (1, 1)
+    await eventually(lambda: len(ear.heard) == 101, "all is told")
+    assert [message[:1] for message in ear.heard] == [b"J", *[b"G", b"J"] * 50]
+
+
+async def test_nobody_enters_while_the_store_is_away(store: Store, roll: Roll, store_server: StoreServer) -> None:
+    """And who could not is not there later; it is no longer waited for than one call takes."""
+    store._deadline = 0.1
+    store_server.freeze()
+    try:
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                await roll.enter(source(), present("a"))
+    finally:
+        store_server.thaw()
+    store._deadline = 5.0
+    await roll.stop()
+    assert await Presence(store).count(TOPIC) == (0, 0)
