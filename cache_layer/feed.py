@@ -168,6 +168,8 @@ class Feed:
         connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise asyncio.CancelledError  # asked once, as loops do at their end, and swallowed by connect()
             self._connection = connection
             wanted = list(self._listeners)
             for start in range(0, len(wanted), _BATCH):
