@@ -75,7 +75,7 @@ def _config(env: Env, application: Any, host: str, port: int) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        # The session says that a message is too large, and closes; a server that cuts it short is taken for a lost network.
+        # The session says that a message is too large; a server that cuts it short is taken for a lost network.
         ws_max_size=4 * env.max_message,
         # costs 22 us a message and 54 KB a connection, and compression beside secrets leaks them (CRIME)
         ws_per_message_deflate=False,
