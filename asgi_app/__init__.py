@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from asgi_app.caching.queries import acached_query, cache_queries_of, cached_query
     from asgi_app.control import akick, kick
     from asgi_app.invalidation import invalidate_on
+    from asgi_app.notifying import anotify, notify, notify_all
     from asgi_app.registry import Principal, Progress, action, log, resource
 
 _HOMES = {
@@ -41,6 +42,7 @@ _HOMES = {
     "asgi_app.caching.queries": ("acached_query", "cache_queries_of", "cached_query"),
     "asgi_app.control": ("akick", "kick"),
     "asgi_app.invalidation": ("invalidate_on",),
+    "asgi_app.notifying": ("anotify", "notify", "notify_all"),
     "asgi_app.api": (
         "ainvalidate",
         "ainvalidate_all",
@@ -69,6 +71,7 @@ __all__ = [
     "ainvalidate_all",
     "ainvalidate_value",
     "akick",
+    "anotify",
     "apublish",
     "aread",
     "arefresh",
@@ -82,6 +85,8 @@ __all__ = [
     "invalidate_value",
     "kick",
     "log",
+    "notify",
+    "notify_all",
     "publish",
     "read",
     "refresh",

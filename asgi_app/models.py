@@ -13,6 +13,21 @@ from django.db import models
 from django.db.models.functions import Now
 
 from asgi_app.declaring.options import LATENESS
+from asgi_app.noticing.tables import Alert, Asked, Inbox, Notification
+
+__all__ = [
+    "Alert",
+    "ApiToken",
+    "Asked",
+    "Inbox",
+    "Job",
+    "Notification",
+    "Outbox",
+    "ScheduleEntry",
+    "ScheduleState",
+    "Webhook",
+    "WebhookDelivery",
+]
 
 
 class ApiToken(models.Model):
