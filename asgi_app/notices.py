@@ -46,6 +46,17 @@ async def mark_read(principal: Principal, ids: Sequence[int] | None = None, up_t
     return {"unread": await in_database(read_now, user_id, ids, up_to)}
 
 
+async def mark_read_by(principal: Principal, body: Any) -> dict[str, int]:
+    """`mark_read` with the body of a request: `{"ids": [1, 2]}` or `{"up_to": 2}`.  Raises what that raises."""
+    user_id = reader(principal)
+    if not isinstance(body, dict):
+        raise BadParameters([{"name": "data", "reason": 'an object such as {"ids": [1]} or {"up_to": 1}'}])
+    if unknown := sorted(str(name) for name in body.keys() - {"ids", "up_to"}):
+        raise BadParameters([{"name": name, "reason": "unknown; allowed are ids, up_to"} for name in unknown])
+    _check_read(body.get("ids"), body.get("up_to"))
+    return {"unread": await in_database(read_now, user_id, body.get("ids"), body.get("up_to"))}
+
+
 def reader(principal: Principal) -> str:
     """The id of who may read the inbox of that id.  Raises Unauthenticated, Denied."""
     if principal.is_anonymous or not principal.user_id:
@@ -175,9 +186,9 @@ def _check_read(ids: Any, up_to: Any) -> None:
     if (ids is None) == (up_to is None):
         raise BadParameters([{"name": "ids", "reason": "give either ids or up_to"}])
     if ids is not None and not (
-        isinstance(ids, list | tuple) and 0 < len(ids) <= MOST_IDS and all(_is_number(one, 1) for one in ids)
+        isinstance(ids, list | tuple) and len(ids) <= MOST_IDS and all(_is_number(one, 1) for one in ids)
     ):
-        raise BadParameters([{"name": "ids", "reason": f"1 to {MOST_IDS} ids of notifications"}])
+        raise BadParameters([{"name": "ids", "reason": f"at most {MOST_IDS} ids of notifications"}])
     if up_to is not None and not _is_number(up_to, 0):
         raise BadParameters([{"name": "up_to", "reason": "the id of a notification"}])
 

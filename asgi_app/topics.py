@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol
 
 from asgi_app import access, jobs, wiring
 from asgi_app.errors import NotFound
+from asgi_app.inbox_topic import PREFIX as INBOX
+from asgi_app.inbox_topic import open_inbox
 from asgi_app.log_source import open_log
 from asgi_app.registry import LogRules, Principal, Resource, registry
 from cache_layer.errors import StoreUnavailable
@@ -99,6 +101,8 @@ async def open_topic(text: str, principal: Principal, *, trusted: bool = False) 
     """
     if text.startswith("job:"):
         return await _open_job(text, principal, trusted)
+    if text.startswith(INBOX):
+        return await open_inbox(text, principal)
     if registry.log(text) is not None:
         return await open_log(text, principal, trusted=trusted)
     resource, params = registry.split_topic(text)

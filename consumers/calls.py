@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from asgi_app import access, acting, jobs, publishing, topics
+from asgi_app import access, acting, jobs, notices, publishing, topics
 from asgi_app.errors import BadParameters, Denied, from_problem
 from asgi_app.registry import Principal, registry
 from asgi_app.topics import Log, Source, open_topic
@@ -143,9 +143,20 @@ async def _cancel(data: Any, principal: Principal) -> bytes:
     return msgspec.json.encode(jobs.public(fields))
 
 
+async def _ack(data: Any, principal: Principal) -> bytes:
+    return msgspec.json.encode(await notices.mark_read_by(principal, data))
+
+
 async def _job(job_id: str, principal: Principal) -> bytes:
     fields = await access.with_database(lambda: acting.visible(job_id, principal))
     return msgspec.json.encode(jobs.public(fields))
+
+
+async def _ack(data: Any, principal: Principal) -> bytes:
+    unknown = data.keys() - {"ids", "up_to"} if isinstance(data, dict) else {"data"}
+    if unknown:
+        raise BadParameters([{"name": str(name), "reason": "give an object with ids or up_to"} for name in unknown])
+    return msgspec.json.encode(await notices.mark_read(principal, data.get("ids"), data.get("up_to")))
 
 
 #: Each rpc with what answers it: (data, principal) -> JSON.
@@ -154,6 +165,8 @@ _METHODS: dict[str, Callable[[Any, Principal], Awaitable[bytes]]] = {
     "refresh": _refresh,
     "run": _run,
     "cancel": _cancel,
+    "ack": _ack,
+    "ack": _ack,
 }
 
 
