@@ -26,7 +26,6 @@ from asgi_app.registry import Principal, Resource, registry
 from asgi_app.representation import for_everybody, holding, value_headers, vary
 from cache_layer import metrics
 from cache_layer.cache import Found
-from cache_layer.codec import Entry
 from cache_layer.errors import StoreUnavailable
 from cache_layer.freshness import ANYTHING, is_served
 from cache_layer.keys import Key
@@ -34,6 +33,8 @@ from cache_layer.keys import Key
 _PREFIX = "/api/v1/resources/"
 #: Questions, hosts and request directives that are remembered; all are forgotten when there are more.
 _DOORS, _FEW = 20_000, 1_000
+#: Bytes of the answers they hold, about.
+_BYTES = 64 * 1024 * 1024
 #: Characters of a path and query, a host, or a header that are worth remembering.
 _LONGEST = 1_000
 #: Headers that have a say in the answer; the view and what stands around it read no others.
@@ -50,8 +51,7 @@ class _Door:
     resource: Resource
     params: Any
     key: Key
-    #: What the answers below were made of: the entry, and its position, whole seconds of age and left, and https.
-    entry: Entry | None = None
+    #: What the answers below were made of: which write, whole seconds of age and left, https, preferences.
     made_of: tuple[Any, ...] = ()
     etag: bytes = b""
     changed: Prepared | None = None
@@ -79,6 +79,7 @@ class Hot:
         self._hosts: dict[bytes, bool] = {}
         self._plain: dict[bytes, bool] = {}
         self._preferred: dict[bytes, str] = {}
+        self._held = 0
 
     async def answer(self, scope: Any, send: Any) -> bool:
         """Answer a request, if that can be done at once and without a doubt.  False: nothing was sent."""
@@ -96,7 +97,7 @@ class Hot:
                 return False
         if not _serves(door, found):
             return False
-        await _prepared(door, found, asked).send(send)
+        await self._prepared(door, found, asked).send(send)
         metrics.events["answered before Django"] += 1
         return True
 
@@ -177,6 +178,27 @@ class Hot:
         _remember(self._doors, (path, query, whose), door, _DOORS)
         return door
 
+    def _prepared(self, door: _Door, found: Found, asked: _Asked) -> Prepared:
+        entry = found.entry
+        assert entry is not None
+        made_of = (entry.nonce, int(found.age), math.floor(entry.fresh - found.age), asked.secure, asked.applied)
+        if door.made_of != made_of or door.changed is None or door.unchanged is None:
+            if door.changed is None or door.made_of[0] != entry.nonce:
+                self._hold(2 * len(entry.payload))
+            door.changed, door.unchanged = _make(door, found, asked)
+            door.made_of = made_of
+        held = asked.held
+        if held and (held == door.etag or holding(held.decode("latin-1")).matches(entry.position)):
+            return door.unchanged
+        return door.changed
+
+    def _hold(self, size: int) -> None:
+        """Count the bytes that doors hold; too many of them are all let go of."""
+        self._held += size
+        if self._held > _BYTES:
+            self._doors.clear()
+            self._held = size
+
 
 def _may(door: _Door, asked: _Asked) -> bool:
     """A session, and a rule that is a function, are Django's to ask."""
@@ -188,19 +210,6 @@ def _may(door: _Door, asked: _Asked) -> bool:
     if rule == "public":
         return True
     return isinstance(rule, str) and not principal.is_anonymous and (rule == "login" or rule in principal.permissions)
-
-
-def _prepared(door: _Door, found: Found, asked: _Asked) -> Prepared:
-    entry = found.entry
-    assert entry is not None
-    made_of = (entry.position, int(found.age), math.floor(entry.fresh - found.age), asked.secure, asked.applied)
-    if door.made_of != made_of or door.entry is not entry or door.changed is None or door.unchanged is None:
-        door.changed, door.unchanged = _make(door, found, asked)
-        door.made_of, door.entry = made_of, entry
-    held = asked.held
-    if held and (held == door.etag or holding(held.decode("latin-1")).matches(entry.position)):
-        return door.unchanged
-    return door.changed
 
 
 def _serves(door: _Door, found: Found) -> bool:

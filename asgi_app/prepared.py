@@ -13,6 +13,9 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+#: Bytes of a body that is copied behind its headers, and written with them.
+_SMALL = 65_536
+
 
 class Prepared:
     """One answer."""
@@ -22,9 +25,9 @@ class Prepared:
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         """`headers` with Content-Length, unless the status allows no body."""
         self._start = {"type": "http.response.start", "status": status, "headers": headers}
-        self._body = {"type": "http.response.body", "body": body, "more_body": False}
+        self._body: dict[str, Any] = {"type": "http.response.body", "body": body, "more_body": False}
         lines = b"".join(b"%b: %b\r\n" % (name.lower(), value) for name, value in headers)
-        self._head = (STATUS_LINE[status], lines + b"\r\n" + body)
+        self._head = (STATUS_LINE[status], lines + b"\r\n")
         #: What the server puts before the headers, a new list each second, and the whole for that second.
         self._date: Any = None
         self._bytes = b""
@@ -43,10 +46,13 @@ class Prepared:
             self._date = cycle.default_headers
             first, rest = self._head
             said = b"".join(b"%b: %b\r\n" % (name.lower(), value) for name, value in self._date)
-            self._bytes = first + said + rest
+            body = self._body["body"] if len(self._body["body"]) <= _SMALL else b""
+            self._bytes = b"".join((first, said, rest, body))
         cycle.response_started = True
         cycle.waiting_for_100_continue = False
         cycle.transport.write(self._bytes)
+        if len(self._body["body"]) > _SMALL:
+            cycle.transport.write(self._body["body"])
         cycle.response_complete = True
         cycle.message_event.set()
         cycle.on_response()

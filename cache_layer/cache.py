@@ -9,10 +9,12 @@ from __future__ import annotations
 import secrets
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from cache_layer import metrics
 from cache_layer.codec import NONCE, TAG_VERSION, Entry, decode, encode
+from cache_layer.decoded import Decoder
 from cache_layer.invalidating import Invalidator
 from cache_layer.keys import Key, digest
 from cache_layer.near import Near
@@ -113,6 +115,7 @@ class Cache:
         self._near = near
         self._secret = secret
         self._invalidator = invalidator or Invalidator(store, near=near)
+        self._decode = partial(decode, secret=secret) if near is not None else Decoder(secret).decode
         self._questions: dict[tuple[str, tuple[str, ...]], tuple[tuple[str, ...], bytes]] = {}
 
     @property
@@ -167,7 +170,7 @@ class Cache:
         return known
 
     def _found(self, key: Key, raw: bytes | None, failure: bytes | None, tags: list[bytes], left: int) -> Found:
-        entry = decode(raw, key.digest, self._secret)
+        entry = self._decode(raw, key.digest)
         if entry is None:
             metrics.lookups["absent" if raw is None else "unreadable"] += 1
             return Found(entry=None, age=0.0, failure=failure, nonce=bytes(raw[:NONCE]) if raw else b"")
