@@ -152,20 +152,12 @@ async def _job(job_id: str, principal: Principal) -> bytes:
     return msgspec.json.encode(jobs.public(fields))
 
 
-async def _ack(data: Any, principal: Principal) -> bytes:
-    unknown = data.keys() - {"ids", "up_to"} if isinstance(data, dict) else {"data"}
-    if unknown:
-        raise BadParameters([{"name": str(name), "reason": "give an object with ids or up_to"} for name in unknown])
-    return msgspec.json.encode(await notices.mark_read(principal, data.get("ids"), data.get("up_to")))
-
-
 #: Each rpc with what answers it: (data, principal) -> JSON.
 _METHODS: dict[str, Callable[[Any, Principal], Awaitable[bytes]]] = {
     "read": _read,
     "refresh": _refresh,
     "run": _run,
     "cancel": _cancel,
-    "ack": _ack,
     "ack": _ack,
 }
 

@@ -23,8 +23,8 @@ from consumers.writer import abort
 _JSON, _PROTOBUF = "centrifuge-json", "centrifuge-protobuf"
 
 
-class LiveConsumer(AsyncConsumer):
-    """One websocket, and the transport (`connection.Transport`) of its connection."""
+class _Socket:
+    """The transport (`transport.Transport`) of one connection."""
 
     kind = "websocket"
     #: Several frames may be written as one, a line each.
@@ -34,13 +34,47 @@ class LiveConsumer(AsyncConsumer):
     #: Nothing more in the reply to `connect`: the socket itself says whose a frame is.
     greeting: Mapping[str, str] = {}
 
+    def __init__(self, scope: Mapping[str, Any], send: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
+        self.scope = scope
+        self.given_up = False
+        self._send = send
+        self._receiving = asyncio.current_task()
+
+    def accept(self, subprotocol: str | None) -> Coroutine[Any, Any, None]:
+        """Open it."""
+        return self._send({"type": "websocket.accept", "subprotocol": subprotocol})
+
+    def send(self, text: str) -> Coroutine[Any, Any, None]:
+        """Write a frame."""
+        return self._send({"type": "websocket.send", "text": text})
+
+    def refused(self) -> None:
+        """The client closes the socket, or is closed a while later."""
+
+    def end(self, code: Code) -> Coroutine[Any, Any, None]:
+        """Close, and say why."""
+        return self._send({"type": "websocket.close", "code": code.number, "reason": code.reason})
+
+    def abort(self) -> None:
+        """The socket takes nothing any more, not even a close frame."""
+        if not self.given_up and self._receiving is not None:
+            self.given_up = True
+            abort(self._send)
+            self._receiving.cancel()
+
+    def was_cut(self) -> bool:
+        """Whether it was the socket that cancelled its own task, and nobody else."""
+        return self.given_up and self._receiving is not None and self._receiving.uncancel() == 0
+
+
+class LiveConsumer(AsyncConsumer):
+    """One websocket."""
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection until it ends, in one task and without the channel layer."""
         self.scope, self.base_send = scope, send
-        self._send: Callable[[dict[str, Any]], Coroutine[Any, Any, None]] = send
-        self._receiving = asyncio.current_task()
-        self._given_up = False
-        self._connection = Connection(self, hub())
+        self._socket = _Socket(scope, send)
+        self._connection = Connection(self._socket, hub())
         try:
             while True:
                 await self.dispatch(await receive())
@@ -48,7 +82,7 @@ class LiveConsumer(AsyncConsumer):
         except StopConsumer:
             pass
         except asyncio.CancelledError:
-            if not self._given_up or self._receiving is None or self._receiving.uncancel() > 0:
+            if not self._socket.was_cut():
                 raise
         finally:
             await self._connection.over()
@@ -61,7 +95,7 @@ class LiveConsumer(AsyncConsumer):
         """Accept, and say what is wrong on the open socket."""
         offered = self.scope.get("subprotocols") or []
         chosen = next((name for name in offered if name in (_JSON, _PROTOBUF)), None)
-        await self._send({"type": "websocket.accept", "subprotocol": chosen})
+        await self._socket.accept(chosen)
         self._connection.open()
         if chosen == _PROTOBUF:
             self._connection.close(Closes.INAPPROPRIATE_PROTOCOL)
@@ -77,23 +111,3 @@ class LiveConsumer(AsyncConsumer):
     async def websocket_disconnect(self, message: Any) -> None:
         """The connection is over."""
         raise StopConsumer
-
-    # Connection -> socket
-
-    def send(self, text: str) -> Coroutine[Any, Any, None]:
-        """Write a frame."""
-        return self._send({"type": "websocket.send", "text": text})
-
-    def refused(self) -> None:
-        """The client closes the socket, or is closed a while later."""
-
-    def end(self, code: Code) -> Coroutine[Any, Any, None]:
-        """Close, and say why."""
-        return self._send({"type": "websocket.close", "code": code.number, "reason": code.reason})
-
-    def abort(self) -> None:
-        """The socket takes nothing any more, not even a close frame."""
-        if not self._given_up and self._receiving is not None:
-            self._given_up = True
-            abort(self.base_send)
-            self._receiving.cancel()

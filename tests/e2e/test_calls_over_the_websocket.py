@@ -37,6 +37,15 @@ class Client:
                 if message.get("id") == number:
                     return next(value for name, value in message.items() if name != "id")
 
+    def hears(self, channel: str, count: int) -> list[Any]:
+        """The next publications on a channel, which come while nothing is asked."""
+        told: list[Any] = []
+        while len(told) < count:
+            messages = map(json.loads, str(self._socket.recv(timeout=10)).split("\n"))
+            pushes = (message["push"] for message in messages if "push" in message)
+            told += [push["pub"] for push in pushes if push["channel"] == channel]
+        return told
+
     def calls(self, method: str, data: Any = None) -> Any:
         """The data of an rpc, or the error."""
         answer = self.asks("rpc", {"method": method, "data": data})
@@ -143,3 +152,22 @@ def test_those_of_both_processes_are_there(clients: Any, ann: User) -> None:
         "they have gone",
         within=3.0,
     )
+
+
+def test_notifications_are_marked_as_read(clients: Any, service: Service, ann: User) -> None:
+    """And every connection of the user's hears of it on the inbox, which the server subscribes."""
+    first, second = clients(ann), clients(ann)
+    (inbox,) = (name for name in first.greeting["subs"] if name.startswith("inbox#"))
+    service.command(
+        "shell", "-c", f"from asgi_app import notify; notify({inbox[6:]!r}, 'one'); notify({inbox[6:]!r}, 'two')"
+    )
+    newest = second.hears(inbox, 2)[-1]["offset"]
+    assert first.calls("ack", {"up_to": newest}) == {"unread": 0}
+    (told,) = second.hears(inbox, 1)
+    assert "offset" not in told
+    assert told["data"]["unread"] == 0
+    assert told["tags"]
+    bad: list[Any] = [{}, {"ids": []}, {"ids": ["x"]}, {"up_to": 1, "ids": [1]}, {"other": 1}, None]
+    for wrong in bad:
+        assert first.calls("ack", wrong)["code"] == 107, wrong
+    assert clients().calls("ack", {"up_to": 1})["code"] == 103

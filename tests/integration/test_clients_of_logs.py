@@ -21,6 +21,10 @@ from tests.support.peer import Peer
 from tests.support.store import StoreServer
 
 
+# Whoever is somebody has an inbox.
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
 @pytest.fixture(autouse=True)
 async def process(store: Store, namespace: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Node]:
     """A web process; whoever a token names is a user of just that id."""

@@ -25,6 +25,8 @@ class Peer:
             "subprotocols": subprotocols or [],
         }
         self.app = Communicator(routing.application, scope)
+        #: The result of the connect.
+        self.greeting: dict[str, Any] = {}
         #: Pushes that nobody has asked for yet.
         self.pushed: list[dict[str, Any]] = []
         self._last_id = 1

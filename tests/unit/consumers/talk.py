@@ -57,7 +57,7 @@ class Talk:
         """The result, or the error, of a subscribe with these fields."""
         self.say({"id": 2, "subscribe": {"channel": "a", **fields}})
         self.took(self.session.subscribed("a", held, now=0.0))
-        result: dict[str, Any] = self.last.get("subscribe", self.last.get("error"))
+        result: dict[str, Any] = self.last["subscribe" if "subscribe" in self.last else "error"]
         return result
 
     def tick(self, now: float) -> Talk:

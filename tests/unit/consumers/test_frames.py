@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 
@@ -103,7 +104,7 @@ def test_expires_and_ttl_come_together(seconds: float | None, told: dict[str, ob
 
 
 #: Of the protocol's notes: error codes, then of unsubscribes, then of closes.
-KNOWN = {
+KNOWN: dict[type, Sequence[int]] = {
     Errors: range(100, 114),
     Unsubscribes: (2000, 2500, 2501, 2502),
     Closes: (1009, 3000, 3001, 3004, 3005, 3006, *range(3008, 3015), *range(3500, 3510)),

@@ -20,6 +20,7 @@ from cache_layer.errors import StoreUnavailable
 from consumers import calls, clock, connection, joining, live, routing
 from consumers.connections import Connections
 from consumers.hub import Hub
+from consumers.session import Session
 from tests.support.peer import CONNECT, Communicator, Peer
 from tests.unit.consumers.stand_ins import FakeFeed, FakeSource, published, snapshot, user
 
@@ -525,3 +526,105 @@ async def test_another_path_is_no_websocket(world: World) -> None:
     await app.send_input({"type": "websocket.connect"})
     assert (await app.receive_output(1))["type"] == "websocket.close"
     await app.wait(1)
+
+
+async def test_a_value_that_the_server_subscribes_follows_the_reply(world: World) -> None:
+    """Clients read no publications there that are not recovered; who comes back holds it, and gets nothing."""
+    world.topics["a"] = source = FakeSource("a", snapshot(3))
+    world.topics["refused"] = Denied("no")
+    token = tokens.mint_connection("", 600, channels=("a", "refused", "nowhere"))
+    peer = Peer()
+    await peer.open()
+    await peer.say(with_token(token))
+    subs = (await peer.answer(1))["subs"]
+    assert set(subs) == {"a"}
+    assert not {"publications", "offset", "recovered"} & set(subs["a"])
+    assert await peer.pushes(1) == [{"channel": "a", "pub": {"data": 3, "offset": 3}}]
+    world.feed.say(source.channel, published(4))
+    assert await peer.pushes(1) == [{"channel": "a", "pub": {"data": 4, "offset": 4}}]
+    await peer.leave()
+    back = Peer()
+    await back.open()
+    known = {"a": {"recover": True, "offset": 4, "epoch": subs["a"]["epoch"]}}
+    await back.say({"id": 1, "connect": {"token": token, "subs": known}})
+    assert (await back.answer(1))["subs"]["a"]["recovered"] is True
+    assert await back.app.receive_nothing(0.05)
+    await back.leave()
+
+
+async def test_what_the_server_subscribes_is_told_after_the_reply(world: World) -> None:
+    """Though one of them is there long before the other, and goes on."""
+    world.topics["a"], world.topics["b"] = fast, slow = FakeSource("a", snapshot(1)), FakeSource("b", snapshot(1))
+    slow.gate.clear()
+    peer = Peer()
+    await peer.open()
+    await peer.say(with_token(tokens.mint_connection("", 600, channels=("a", "b"))))
+    while not (fast.reads and slow.reads):
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    world.feed.say(fast.channel, published(2))
+    world.feed.say(fast.channel, b'P{"done":1}')
+    slow.gate.set()
+    assert set((await peer.answer(1))["subs"]) == {"a", "b"}
+    told = await peer.pushes(3)
+    assert sorted((push["channel"], push["pub"]["data"]) for push in told if "offset" in push["pub"]) == [
+        ("a", 2),
+        ("b", 1),
+    ]
+    await peer.leave()
+
+
+async def test_a_store_that_is_away_makes_a_client_with_topics_of_the_servers_come_back(world: World) -> None:
+    """100, and nothing stays behind of those that were there."""
+    world.topics["a"], world.topics["b"] = FakeSource("a"), StoreUnavailable("away")
+    peer = Peer()
+    await peer.open()
+    await peer.say(with_token(tokens.mint_connection("", 600, channels=("a", "b"))))
+    assert await peer.answer(1) == {"code": 100, "message": "internal server error", "temporary": True}
+    assert all(line.idle for line in world.hub._lines.values())
+    await peer.leave()
+
+
+async def test_another_epoch_of_what_the_server_subscribed_closes(world: World) -> None:
+    """3010: clients come back to it only by connecting again."""
+    world.topics["a"] = source = FakeSource("a")
+    peer = Peer()
+    await peer.open()
+    await peer.say(with_token(tokens.mint_connection("", 600, channels=("a",))))
+    await peer.answer(1)
+    await peer.pushes(1)
+    world.feed.say(source.channel, published(1, epoch="bbbbbbbb"))
+    assert await peer.close_code() == (3010, "insufficient state")
+    await peer.leave()
+
+
+async def test_leaving_while_the_server_subscribes_frees_everything(world: World) -> None:
+    """Those that were there already too."""
+    world.topics["a"], world.topics["b"] = _, slow = FakeSource("a"), FakeSource("b")
+    slow.gate.clear()
+    peer = Peer()
+    await peer.open()
+    await peer.say(with_token(tokens.mint_connection("", 600, channels=("a", "b"))))
+    while len(world.hub._lines) < 2:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    await peer.leave()
+    assert all(line.idle for line in world.hub._lines.values())
+    slow.gate.set()
+
+
+@pytest.mark.parametrize("where", ["receive", "subscribed"])
+async def test_a_command_that_can_never_be_answered_ends_the_connection(
+    world: World, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """3004: the client comes back and begins anew."""
+
+    def fail(*arguments: Any, **named: Any) -> None:
+        raise RuntimeError("a mistake of our own")
+
+    world.topics["a"] = FakeSource("a")
+    peer = await Peer().connected()
+    monkeypatch.setattr(Session, where, fail)
+    await peer.say({"id": 2, "subscribe": {"channel": "a"}})
+    assert await peer.close_code() == (3004, "internal server error")
+    await peer.leave()
