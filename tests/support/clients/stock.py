@@ -124,15 +124,16 @@ class Stock(ABC):
 
     async def event(self, kind: str, channel: str = "", number: int = 1, within: float = 20.0) -> Event:
         """The first such event, or the one of that number, when it comes."""
-        await self._until(lambda: len(self.of(kind, channel)) >= number, f"{kind} no. {number}", channel, within)
+        await self.until(lambda: len(self.of(kind, channel)) >= number, f"{kind} no. {number}", channel, within)
         return self.of(kind, channel)[number - 1]
 
     async def hears(self, channel: str, *values: Any, within: float = 20.0) -> None:
         """Wait until its publications are these, all of them and in this order."""
         wanted = list(values)
-        await self._until(lambda: self.values(channel) == wanted, f"exactly {wanted}", channel, within)
+        await self.until(lambda: self.values(channel) == wanted, f"exactly {wanted}", channel, within)
 
-    async def _until(self, condition: Callable[[], bool], what: str, channel: str, within: float) -> None:
+    async def until(self, condition: Callable[[], bool], what: str, channel: str = "", within: float = 20.0) -> None:
+        """Poll; fails with what was told instead of `what`."""
         try:
             await eventually(condition, "", within)
         except AssertionError:
