@@ -127,3 +127,17 @@ def test_subscription_tokens() -> None:
     for token in (signed(sub="42"), signed(channel=""), signed(channel=5), signed(key="x" * 40, channel="a"), "x"):
         with pytest.raises(TokenInvalid):
             tokens.verify_subscription(token, "a", "")
+
+
+def test_a_subscription_token_is_minted() -> None:
+    """With what others are to see, and for one connection only where that is wanted."""
+    token = tokens.mint_subscription("a", "42", 60, info={"x": 1}, client="c1")
+    claims = tokens.verify_subscription(token, "a", "42", client="c1")
+    assert (claims.info, claims.client) == ({"x": 1}, "c1")
+    assert 55 < (claims.expires_in(time.time()) or 0) <= 60
+    with pytest.raises(TokenMismatch):
+        tokens.verify_subscription(token, "a", "42", client="c2")
+    forever = tokens.verify_subscription(tokens.mint_subscription("a", "", None), "a", "", client="c2")
+    assert (forever.expires_at, forever.sub) == (None, "")
+    with pytest.raises(TokenInvalid):
+        tokens.verify_connection(token)
