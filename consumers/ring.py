@@ -178,7 +178,8 @@ class Ring:
             return None
         if since.offset == top.offset:
             return []
-        if now >= self.kept_until:
+        # The same answer from every process, whatever it still holds for those who are a little behind.
+        if now >= self.kept_until or top.offset - since.offset > self.kept:
             return None
         here = [news for news in self._news if news.position is not None and news.position.offset > since.offset]
         offsets = {news.position.offset for news in here if news.position is not None}

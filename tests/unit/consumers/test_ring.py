@@ -171,6 +171,15 @@ def test_what_the_store_has_forgotten_is_not_recovered() -> None:
     assert offsets(log.begin(subscription, Position(EPOCH, 50), [], 61.0).missed) == [51]
 
 
+def test_no_more_is_recovered_than_is_kept() -> None:
+    """Though more is still in memory here: elsewhere it is not."""
+    log = ring(50, kept=2)
+    for offset in (51, 52, 53):
+        log.appended(appended(offset), 0.0)
+    assert offsets(follow(log, Position(EPOCH, 51))[1].missed) == [52, 53]
+    assert follow(log, Position(EPOCH, 50))[1].missed is None
+
+
 def test_what_this_process_does_not_hold_is_read() -> None:
     """What the store still keeps is asked for, and joined with what is here."""
     log = Ring(100, 60.0)
