@@ -92,6 +92,27 @@ async def test_who_goes_is_gone(tmp_path: Path, door: str) -> None:
         assert service.stop() == 0
 
 
+@pytest.mark.parametrize("door", DOORS)
+async def test_who_goes_is_seen_to_go(service: Service, door: str) -> None:
+    """By the clients of other processes too, at once: nobody waits for a sign of life that does not come."""
+    topic = f"open.{uuid4().hex[:12]}"
+    async with one_per_process(service.url, 2) as by_process, Client(service.url) as client:
+        async with client.opens(door) as goes:
+            name = (await goes.connected())["client"]
+            watcher = await _other(by_process, goes.node).stays("http_stream")
+            await client.says(watcher, {"id": 2, "subscribe": {"channel": topic, "join_leave": True}})
+            while "subscribe" not in await watcher.hears():
+                pass
+            await client.says(goes, {"id": 2, "subscribe": {"channel": topic}})
+            while (await watcher.hears()).get("push", {}).get("join", {}).get("info", {}).get("client") != name:
+                pass
+        async with asyncio.timeout(2):
+            while (await watcher.hears()).get("push", {}).get("leave", {}).get("info", {}).get("client") != name:
+                pass
+        await client.says(watcher, {"id": 3, "presence": {"channel": topic}})
+        assert name not in (await watcher.hears())["presence"]["presence"]
+
+
 async def test_a_process_that_leaves_says_so(two: Service) -> None:
     """With the code that brings clients back; then the streams end, and so does the process."""
     async with Client(two.url) as client:
