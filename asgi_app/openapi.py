@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from asgi_app.describing import jobs, service, webhooks
+from asgi_app.describing import jobs, notifications, service, webhooks
 from asgi_app.describing.common import GROUPS, LINKS, PARAMETERS
 from asgi_app.describing.declared import NOT_MODIFIED, action_operations, resource_operations
 from asgi_app.describing.operations import Components, Operation, written
@@ -19,7 +19,12 @@ from asgi_app.describing.shapes import HEADERS, SCHEMAS, Schema
 from asgi_app.registry import Action, Resource
 
 #: What every service answers, whatever it declares.
-OPERATIONS: tuple[Operation, ...] = (*service.OPERATIONS, *jobs.OPERATIONS, *webhooks.OPERATIONS)
+OPERATIONS: tuple[Operation, ...] = (
+    *service.OPERATIONS,
+    *jobs.OPERATIONS,
+    *notifications.OPERATIONS,
+    *webhooks.OPERATIONS,
+)
 _ABOUT = """Slow functions as live resources: computed once, kept, and shown live.
 
 A resource is read with GET: 200 with its value, or 202 with the job that computes it; the same address with

@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from asgi_app.views import actions, connection, jobs, openapi, ops, pages, resources, webhooks
+from asgi_app.views import actions, connection, jobs, notifications, openapi, ops, pages, resources, webhooks
 
 handler400 = "asgi_app.views.faults.bad_request"
 handler403 = "asgi_app.views.faults.forbidden"
@@ -28,6 +28,8 @@ urlpatterns = [
     path("api/v1/actions/<str:name>", actions.run),
     path("api/v1/invalidate", actions.invalidate),
     path("api/v1/publish", actions.publish),
+    path("api/v1/notifications", notifications.listing),
+    path("api/v1/notifications/read", notifications.read),
     path("api/v1/connection/token", connection.token),
     path("api/v1/openapi.json", openapi.describe),
     path("api/v1/docs", openapi.docs, name="docs"),

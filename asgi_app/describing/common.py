@@ -11,6 +11,7 @@ GROUPS = {
     "Resources": "Values of declared functions: computed once, kept, and shown live.",
     "Actions": "Declared jobs with side effects.",
     "Jobs": "What runs or ran: computations of resources, and actions.",
+    "Inbox": "What one is notified of.",
     "Changes": "Telling the service that something has changed.",
     "Webhooks": "Being told of the end of one's actions, at an address of one's own.",
     "Service": "The service itself: how to connect to it, and how it is.",

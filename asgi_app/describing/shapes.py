@@ -173,6 +173,18 @@ DELIVERY = record(
     }
 )
 
+NOTIFICATION = record(
+    {
+        "id": {"type": "integer", "minimum": 1, "description": "Grows by one with each notification of the inbox."},
+        "title": TEXT,
+        "body": TEXT,
+        "level": {"type": "string", "enum": ["debug", "info", "success", "warning", "error"]},
+        "data": {**ANYTHING, "description": "What its sender has added, or null."},
+        "created_at": TIME,
+        "read_at": nullable(TIME),
+    }
+)
+
 SCHEMAS: dict[str, Schema] = {
     "Problem": PROBLEM,
     "Progress": PROGRESS,
@@ -183,6 +195,7 @@ SCHEMAS: dict[str, Schema] = {
     "Checks": CHECKS,
     "Webhook": WEBHOOK,
     "Delivery": DELIVERY,
+    "Notification": NOTIFICATION,
 }
 
 
@@ -200,6 +213,7 @@ HEADERS: dict[str, Schema] = {
     "Retry-After": _header("Seconds to wait before asking again.", COUNT, always=False),
     "Preference-Applied": _header("What of Prefer was heeded (RFC 7240).", always=False),
     "Millpond-Topic": _header("The canonical topic: subscribe to it for what comes next."),
+    "Millpond-Position": _header("Where the inbox stands: its epoch, and the id of its newest notification."),
     "Millpond-Computed": _header("When the value was computed.", TIME),
     "WWW-Authenticate": _header("How to say who asks."),
 }
