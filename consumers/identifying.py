@@ -29,7 +29,7 @@ class Known:
     refreshable: bool = False
     #: What its back end wants others to see of it.
     info: Any = None
-    #: Topics its back end wants it to follow.
+    #: Topics its back end wants it to follow, whatever their access.
     channels: tuple[str, ...] = ()
 
     @property

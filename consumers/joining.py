@@ -64,8 +64,8 @@ async def join(hub: Hub, known: Known, client: str, wanted: effects.Subscribe) -
     claims = None
     if wanted.token:
         claims = tokens.verify_subscription(wanted.token, wanted.channel, known.user, client=client)
-    principal = known.identity.principal
-    source = await open_topic(wanted.channel, principal, trusted=claims is not None)
+    trusted = claims is not None or wanted.channel in known.channels
+    source = await open_topic(wanted.channel, known.identity.principal, trusted=trusted)
     shown = known.shown(client, claims.info if claims is not None else None)
     stay = await _enter(source, Present(client, known.user, shown))
     try:

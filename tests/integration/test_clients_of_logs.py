@@ -326,3 +326,13 @@ async def test_while_the_store_is_away_everything_may_be_tried_again(process: No
     finally:
         store_server.thaw()
     await gone(peer, late)
+
+
+async def test_a_token_that_names_a_topic_stands_for_its_access() -> None:
+    """Whoever mints it has decided that; for history and for who is there as well."""
+    peer = await connected(channels=("members.c",))
+    assert "members.c" in peer.greeting["subs"]
+    assert (await peer.asks(history={"channel": "members.c"}))["offset"] == 0
+    assert peer.greeting["client"] in (await peer.asks(presence={"channel": "members.c"}))["presence"]
+    assert (await peer.asks(subscribe={"channel": "members.other"}))["code"] == 103
+    await gone(peer)
