@@ -22,6 +22,9 @@ from consumers.effects import Call
 from consumers.presence import roll
 from consumers.refusals import NotAvailable
 
+#: The largest offset that every client can count to.
+_LARGEST = 2**53
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
@@ -64,8 +67,8 @@ async def _publish(body: commands.Publish, caller: Caller) -> bytes:
 
 async def _history(body: commands.History, caller: Caller) -> bytes:
     since = body.since
-    if since is not None and (since.offset or 0) < 0:
-        raise BadParameters([{"name": "since", "reason": "an offset is not below 0"}])
+    if since is not None and not 0 <= (since.offset or 0) <= _LARGEST:
+        raise BadParameters([{"name": "since", "reason": f"an offset is a number from 0 to {_LARGEST}"}])
     page = await publishing.history(
         await _log(body.channel, caller),
         limit=body.limit or 0,

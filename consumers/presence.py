@@ -167,8 +167,7 @@ class Roll:
             if entering:
                 await self._show(some)
             else:
-                worth = time.monotonic() - _WORTH
-                await self._presence.tell([said.change() for said in some if said.at > worth])
+                await self._presence.tell([said.change() for said in some])
             for _ in some:
                 self._to_say.popleft()
         self._wake.clear()
@@ -185,10 +184,11 @@ class Roll:
                 _answer(said, error)
 
     def _refuse(self, error: Exception) -> None:
-        """Whoever wants to enter cannot wait; what is to be told of others can."""
+        """Whoever wants to enter cannot wait; what is to be told of others can, for a while."""
         for said in self._to_say:
             _answer(said, error)
-        self._to_say = deque(said for said in self._to_say if said.there is None)
+        worth = time.monotonic() - _WORTH
+        self._to_say = deque(said for said in self._to_say if said.there is None and said.at > worth)
         self._wake.set()
 
     async def _show_again(self) -> None:

@@ -20,7 +20,6 @@ from consumers.presence import roll
 from tests.support.peer import Peer
 from tests.support.store import StoreServer
 
-
 # Whoever is somebody has an inbox.
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -115,7 +114,7 @@ async def test_what_was_missed_is_recovered_or_told_to_be_lost() -> None:
     later = await recover(epoch=first["epoch"], offset=2)
     assert ([one["data"] for one in later["publications"]], later["offset"]) == ([3], 2)
     assert "publications" not in await recover(epoch=first["epoch"], offset=3)
-    for lost in ({"epoch": "_", "offset": 0}, {"epoch": first["epoch"], "offset": 9}):
+    for lost in ({"epoch": "_", "offset": 0}, *({"epoch": first["epoch"], "offset": n} for n in (9, 10**30))):
         told = await recover(**lost)
         assert told == {
             "recoverable": True,
@@ -155,7 +154,10 @@ async def test_history() -> None:
     assert await data(limit=2, reverse=True) == [5, 4]
     assert await data(limit=-1, since={"offset": 3, "epoch": epoch}, reverse=True) == [2, 1]
     assert (await history(limit=1, since={"offset": 0, "epoch": epoch}, reverse=True))["code"] == 107
-    assert (await history(limit=1, since={"offset": -1}))["code"] == 107
+    for offset in (-1, 2**53 + 1, 10**30):
+        assert (await history(limit=1, since={"offset": offset}))["code"] == 107
+    assert (await history(limit=10**30, since={"offset": 2**53}))["publications"] == []
+    assert (await history(limit=-(10**30), since={"offset": 2**53}))["publications"] == []
     assert (await history(limit=1, since={"offset": 2, "epoch": "other"}))["code"] == 112
     assert (await peer.asks(history={"channel": "brief.a"}))["code"] == 108
     assert (await peer.asks(history={"channel": "nowhere"}))["code"] == 102
