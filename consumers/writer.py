@@ -210,6 +210,7 @@ class Writer:
         except Exception:
             log.exception("news of %s cannot be written", subscription.name)
             subscription.heard = subscription.channel.count
+            subscription.base = ""  # of a delta: what was made of these news is not written either
             return []
 
     def _watch(self, seconds: float | None, late: Callable[[], None]) -> None:

@@ -213,12 +213,14 @@ async def test_a_broken_socket_is_reported_once() -> None:
 
 
 async def test_what_cannot_be_made_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged, and the connection goes on."""
+    """It is logged, and the connection goes on; what a delta could stand on may have been among it."""
     end, channel = End(), Channel()
     subscription = end.follow(channel)
+    subscription.base = "made a moment ago"
     end.writer.say(lambda: str(1 / 0))
     channel.signalled("progress", b"\xff")
     end.touch(subscription)
+    assert subscription.base == ""
     end.writer.say("2")
     assert end.socket.texts == ["2"]
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
