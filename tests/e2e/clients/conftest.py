@@ -20,7 +20,8 @@ from tests.support.clients.stock import Stock, Stocked, Wishes
 from tests.support.service import Service
 
 NODE = [f"node {version}" for version in VERSIONS]
-CHROMIUM = [pytest.param(f"chromium {version}", marks=pytest.mark.browser) for version in VERSIONS]
+CHROMIUM_KINDS = [f"chromium {version}" for version in VERSIONS]
+CHROMIUM = [pytest.param(kind, marks=pytest.mark.browser) for kind in CHROMIUM_KINDS]
 EVERY = [*NODE, *CHROMIUM, "python"]
 
 #: For tests of what only some of them can do.

@@ -1,202 +1,152 @@
-"""Subscriptions with deltas: what stock clients tell their applications is what was published, and costs less."""
+"""Publications as differences to the one before, for clients that ask for it; whole texts of any language come out."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import socket
 from typing import Any
 
 import pytest
-from centrifuge.fossil import apply_delta
-from websockets.asyncio.client import ClientConnection, connect
 
-from tests.e2e.clients.conftest import Make, outside_browsers
-from tests.e2e.test_watching import invalidate
-from tests.support.clients.stock import Stock, Wanted
-from tests.support.service import Service, until
-from tests.support.watcher import eventually
+from tests.e2e.clients.conftest import Make
+from tests.e2e.clients.people import People
+from tests.support.clients.stock import Event, Stock, Wanted
 
-WITH_DELTAS = Wanted(delta=True)
+_LETTERS = 'äöüß — дякую — 漢字かな交じり文 — 🦆🏔️ — \u2028 — \\u00e4 — "quoted"\n'
 
 
-def text(number: int) -> str:
-    """Long, hardly different from the next, and not in ASCII."""
-    return f"№ {number}: {'Рейс задержан 🛫 “JFK → Köln”; ' * 40}{number * 7919}"
+def story(n: int) -> dict[str, Any]:
+    """A long text that is cut in the middle of its characters by whoever cuts bytes; it changes at both ends."""
+    return {"first": f"{n}{'é' * (n % 3)}", "text": _LETTERS * 12, "last": ["…"] * (n % 4), "n": n}
 
 
-class Sourced:
-    """A watched resource that says what stands in a file."""
-
-    def __init__(self, service: Service, name: str) -> None:
-        self._service, self._name = service, name
-        self.topic = f"test.watched?name={name}"
-
-    def write(self, value: str) -> None:
-        (self._service.home / f"source-{self._name}").write_text(value)
-
-    async def become(self, value: str) -> None:
-        self.write(value)
-        await invalidate(self._service, f"source.{self._name}")
+async def deltas(client: Stock) -> int:
+    """How many publications came as differences."""
+    found = 0
+    for frame in await client.frames():
+        for line in frame.split("\n"):
+            said = json.loads(line)
+            publications = [said.get("push", {}).get("pub"), *said.get("subscribe", {}).get("publications", ())]
+            found += sum(1 for publication in publications if publication and publication.get("delta"))
+    return found
 
 
-@pytest.fixture
-def sourced(service: Service, unique: str) -> Sourced:
-    return Sourced(service, unique)
-
-
-async def pushes(client: Stock) -> list[dict[str, Any]]:
-    """The publications it was pushed, as they were on the wire."""
-    lines = [line for frame in await client.frames() for line in frame.split("\n")]
-    messages = [json.loads(line) for line in lines if '"push"' in line]
-    return [message["push"]["pub"] for message in messages if "pub" in message["push"]]
-
-
-async def deltas(client: Stock) -> list[int]:
-    """How long the deltas were that it was pushed."""
-    return [len(push["data"]) for push in await pushes(client) if push.get("delta")]
-
-
-@outside_browsers
-async def test_a_value_in_any_language_is_told_by_its_difference(make: Make, sourced: Sourced) -> None:
-    """The first in whole, the others in a fraction of it; beside it a client without deltas is told the same."""
-    with_deltas, plain = await make(), await make()
-    await sourced.become(text(0))
-    for client, wanted in ((with_deltas, WITH_DELTAS), (plain, Wanted())):
-        await client.connected()
-        await client.subscribed(sourced.topic, wanted)
-        await client.hears(sourced.topic, text(0))
-    for number in range(1, 5):
-        await sourced.become(text(number))
-        for client in (with_deltas, plain):
-            await client.hears(sourced.topic, *map(text, range(number + 1)))
-    assert with_deltas.offsets(sourced.topic) == plain.offsets(sourced.topic)
-    assert len(await deltas(with_deltas)) >= 4
-    assert max(await deltas(with_deltas)) < len(text(0)) / 10
-    assert all(isinstance(push["data"], str) for push in await pushes(with_deltas))
-    assert await deltas(plain) == []
-
-
-@outside_browsers
-async def test_signals_in_between_are_read_as_well(make: Make, unique: str) -> None:
-    """Progress has no offset and is kept nowhere; it comes in the same way, and the value after it is right."""
-    topic = f"test.slow?name={unique}&seconds=2"
-    client = await make()
-    await client.connected()
-    await client.subscribed(topic, WITH_DELTAS)
-    await eventually(lambda: client.values(topic), "the value")
-    told = client.of("publication", topic)
-    percents = [event.data["percent"] for event in told if event.tags.get("kind") == "progress"]
-    assert len(percents) > 2
-    assert percents == sorted(percents)
-    assert [value["name"] for value in client.values(topic)] == [unique]
-    assert [event.offset > 0 for event in told] == [*(False for _ in percents), True]
-
-
-@outside_browsers
-async def test_who_comes_back_is_told_in_whole_and_then_by_differences(make: Make, sourced: Sourced) -> None:
-    """The server cannot know what a client holds that was away."""
-    client = await make()
-    await sourced.become(text(0))
-    await client.connected()
-    await client.subscribed(sourced.topic, WITH_DELTAS)
-    await sourced.become(text(1))
-    await client.hears(sourced.topic, text(0), text(1))
-    await client.disconnect()
-    await sourced.become(text(2))
-    await client.connected(2)
-    await client.hears(sourced.topic, text(0), text(1), text(2))
-    before = len(await deltas(client))
-    await sourced.become(text(3))
-    await client.hears(sourced.topic, text(0), text(1), text(2), text(3))
-    assert len(await deltas(client)) > before
-
-
-@outside_browsers
-async def test_a_log_is_recovered_and_told_in_order(make: Make, unique: str) -> None:
-    """Several publications at once in the reply, then live ones; the history itself is plain JSON."""
+async def test_a_log_as_differences(make: Make, people: People, unique: str) -> None:
+    """Beside somebody who has not asked for it: both are told the same, and one of them in fewer bytes."""
     topic = f"open.{unique}"
-    client, other = await make(), await make()
-    said = [{"row": number, "text": text(number)} for number in range(9)]
-    await other.connected()
+    client, plain = await make(), await make()
     await client.connected()
-    await client.subscribed(topic, WITH_DELTAS)
-    for value in said[:3]:
-        await other.publish(topic, value)
-    await client.hears(topic, *said[:3])
+    await plain.connected()
+    await client.subscribed(topic, Wanted(delta=True))
+    await plain.subscribed(topic)
+    stories = [story(n) for n in range(12)]
+    await people.publish(topic, *stories)
+    await client.hears(topic, *stories)
+    await plain.hears(topic, *stories)
+    assert (await deltas(client), await deltas(plain)) == (11, 0)
+    assert size(await client.frames()) < size(await plain.frames()) / 2
+
+
+def size(frames: list[str]) -> int:
+    return sum(map(len, frames))
+
+
+async def test_what_was_missed_as_differences(make: Make, people: People, unique: str) -> None:
+    """The first of what is recovered is whole; each is right, and so is what comes live after it."""
+    topic = f"open.{unique}"
+    client = await make()
+    await client.connected()
+    await client.subscribed(topic, Wanted(delta=True))
+    stories = [story(n) for n in range(10)]
+    await people.publish(topic, *stories[:3])
+    await client.hears(topic, *stories[:3])
     await client.disconnect()
-    for value in said[3:6]:
-        await other.publish(topic, value)
-    await client.connected(2)
-    await client.hears(topic, *said[:6])
+    await people.publish(topic, *stories[3:8])
+    await client.connect()
     assert (await client.event("subscribed", topic, 2)).recovered
-    live = len(await deltas(client))
-    for value in said[6:]:
-        await client.publish(topic, value)
-    await client.hears(topic, *said)
-    assert client.offsets(topic) == list(range(1, 10))
-    assert len(await deltas(client)) >= live + 3
-    assert (await client.history(topic, -1)).data() == said
+    await people.publish(topic, *stories[8:])
+    await client.hears(topic, *stories)
+    assert await deltas(client) >= 2 + 2
 
 
-async def test_a_client_that_reads_late_is_told_the_newest_rightly(service: Service, sourced: Sourced) -> None:
-    """What was skipped was no base: the difference is to what was really written."""
-    values = [" ".join(map(str, [*range(15_000), *range(turn * 10**5, turn * 10**5 + 15_000)])) for turn in range(60)]
-    sourced.write(values[0])
-    async with connect(service.websocket, proxy=None, max_size=None, max_queue=1, sock=narrow(service)) as websocket:
-        wanted = json.dumps({"channel": sourced.topic, "delta": "fossil"})
-        await websocket.send(f'{{"id":1,"connect":{{}}}}\n{{"id":2,"subscribe":{wanted}}}')
-        client = Slow(websocket)
-        assert await client.next() == values[0]
-        for value in values[1:]:
-            computed = len(service.ledger())
-            await sourced.become(value)
-            await asyncio.to_thread(until, lambda before=computed: len(service.ledger()) > before, "it is computed")
-        told = [await client.next()]
-        while told[-1] != values[-1]:
-            told.append(await client.next())
-    assert len(told) < len(values) - 1
-    assert [values.index(value) for value in told] == sorted(values.index(value) for value in told)
-    assert client.deltas >= len(told) - 1
+async def test_left_and_taken_up_again(make: Make, people: People, unique: str) -> None:
+    """After an unsubscribe the base of before counts for nothing."""
+    topic = f"open.{unique}"
+    client = await make()
+    await client.connected()
+    await client.subscribed(topic, Wanted(delta=True))
+    for n in range(0, 8, 2):
+        await people.publish(topic, story(n))
+        await client.hears(topic, *map(story, range(n + 1)))
+        await client.unsubscribe(topic)
+        await people.publish(topic, story(n + 1))
+        await client.subscribed(topic)
+    await client.hears(topic, *map(story, range(8)))
 
 
-def narrow(service: Service) -> socket.socket:
-    """A connection whose buffer takes little."""
-    made = socket.socket()
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)
-    made.connect(("127.0.0.1", service.port))
-    made.setblocking(False)
-    return made
+async def test_a_value_as_differences(make: Make, people: People, unique: str) -> None:
+    """To the snapshot, and to each newest value that was told."""
+    topic = f"test.watched?name={unique}"
+    texts = [json.dumps(story(n), ensure_ascii=False) for n in range(5)]
+    await people.write(unique, texts[0])
+    client = await make()
+    await client.connected()
+    await client.subscribed(topic, Wanted(delta=True))
+    await client.hears(topic, texts[0])
+    for n, text in enumerate(texts[1:], 1):
+        await people.write(unique, text)
+        await client.hears(topic, *texts[: n + 1])
+    assert await deltas(client) >= 3
+    assert (client.of("disconnected"), client.of("error")) == ([], [])
 
 
-class Slow:
-    """A client that reads when it is told to."""
+async def test_signals_between_values(make: Make, people: People, unique: str) -> None:
+    """They have no position, and are what the next value differs from all the same."""
+    topic = f"test.source?name={unique}"
+    texts = [json.dumps(story(n), ensure_ascii=False) for n in range(4)]
+    await people.write(unique, texts[0])
+    client = await make()
+    await client.connected()
+    await client.subscribed(topic, Wanted(delta=True))
+    await client.hears(topic, texts[0])
+    for n, text in enumerate(texts[1:], 1):
+        await people.write(unique, text)
+        await client.until(lambda count=n: len(stale(client, topic)) == count, "stale", topic)
+        await people.post(f"resources/test.source/refresh?name={unique}")
+        await client.hears(topic, *texts[: n + 1])
+    assert (client.of("disconnected"), client.of("error")) == ([], [])
 
-    def __init__(self, websocket: ClientConnection) -> None:
-        self._websocket = websocket
-        self._lines: list[str] = []
-        self._base = b""
-        self.deltas = 0
 
-    async def next(self) -> Any:
-        """The next publication."""
-        while True:
-            for publication in self._publications(await self._line()):
-                return self._read(publication)
+def stale(client: Stock, topic: str) -> list[Event]:
+    return [event for event in client.of("publication", topic) if event.tags.get("kind") == "stale"]
 
-    async def _line(self) -> str:
-        while not self._lines:
-            async with asyncio.timeout(20):
-                self._lines = str(await self._websocket.recv()).split("\n")
-        return self._lines.pop(0)
 
-    def _publications(self, line: str) -> list[dict[str, Any]]:
-        message = json.loads(line)
-        pushed = message.get("push", {}).get("pub")
-        return [pushed] if pushed else message.get("subscribe", {}).get("publications", [])
+async def test_history_stays_plain(make: Make, people: People, unique: str) -> None:
+    topic = f"open.{unique}"
+    client = await make()
+    await client.connected()
+    await client.subscribed(topic, Wanted(delta=True))
+    await people.publish(topic, story(1), story(2))
+    await client.hears(topic, story(1), story(2))
+    assert (await client.history(topic, -1)).data() == [story(1), story(2)]
 
-    def _read(self, publication: dict[str, Any]) -> Any:
-        data = publication["data"].encode()
-        self.deltas += "delta" in publication
-        self._base = bytes(apply_delta(self._base, data)) if publication.get("delta") else data
-        return json.loads(self._base)
+
+@pytest.mark.parametrize("item", ["", 0, None, [], "a", {"a": 1}])
+async def test_small_things(make: Make, people: People, unique: str, item: Any) -> None:
+    """Where a difference would be no shorter the whole comes."""
+    topic = f"open.{unique}"
+    client = await make()
+    await client.connected()
+    await client.subscribed(topic, Wanted(delta=True))
+    await people.publish(topic, item, item, "another", item)
+    await client.hears(topic, item, item, "another", item)
+
+
+async def test_publications_that_are_not_kept(make: Make, people: People, unique: str) -> None:
+    """They have no position, and are each other's base all the same."""
+    topic = f"brief.{unique}"
+    client = await make()
+    await client.connected()
+    await client.subscribed(topic, Wanted(delta=True))
+    stories = [story(n) for n in range(4)]
+    await people.publish(topic, *stories)
+    await client.hears(topic, *stories)
