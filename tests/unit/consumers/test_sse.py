@@ -16,8 +16,9 @@ import pytest
 from asgi_app.errors import BadParameters, Denied, Unauthenticated
 from cache_layer.errors import StoreUnavailable
 from consumers import sse
+from tests.support.peer import Communicator
 from tests.unit.consumers.stand_ins import FakeSource, published, snapshot, user
-from tests.unit.consumers.test_live import Communicator, World, known
+from tests.unit.consumers.test_live import World, known
 
 
 class Stream:
