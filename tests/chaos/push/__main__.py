@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import random
 import shutil
 import signal
@@ -17,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from tests.benchmarks import machine
-from tests.chaos.push import kills, slow, storm
+from tests.chaos.push import deploy, halfopen, kills, slow, storm
 from tests.chaos.push.fleet import raise_limit
 from tests.chaos.push.scene import Play, Scene
 
@@ -26,6 +27,8 @@ SCENES: dict[str, Play] = {
     "kills": kills.play,
     "slow": slow.play,
     "storm": storm.play,
+    "deploy": deploy.play,
+    "halfopen": halfopen.play,
 }
 _SHOWN = 60
 
@@ -42,6 +45,7 @@ def main() -> int:
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
     print(f"seed {seed}\n{machine.describe()}", flush=True)
     raise_limit()
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # what a proxy cuts is meant to be cut
     home, wrong = Path(tempfile.mkdtemp(prefix="millpond-push-")), list[str]()
     for name in options.only or SCENES:
         scene = Scene(name, home / name, random.Random(f"{seed} {name}"), options.scale)

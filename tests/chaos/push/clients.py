@@ -321,7 +321,9 @@ class Client:
         if result.recovered:
             record.recovered(result.epoch, result.offset)
         elif record.kind == "log" or record.position is None or record.position[0] != result.epoch:
-            record.begins(result.epoch, result.offset)
+            # A snapshot stands at the position that is told, not after it.
+            first = next((one.offset for one in result.publications if one.offset), result.offset + 1)
+            record.begins(result.epoch, min(result.offset, first - 1))
         for publication in result.publications:
             if publication.offset:
                 record.told(publication.offset, publication.data.n)

@@ -43,7 +43,8 @@ def _count(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any
 
 
 def _watch_queries(connection: Any, **_: Any) -> None:
-    connection.execute_wrappers.append(_count)
+    if _count not in connection.execute_wrappers:  # it is the same object after it was closed
+        connection.execute_wrappers.append(_count)
 
 
 # How many queries each process makes of the database is read from a file.
