@@ -47,7 +47,7 @@ LINES = Form("http_stream", b"application/x-ndjson", b"", "", "\n")
 
 
 class Stream:
-    """The transport (`connection.Transport`) of one client."""
+    """The transport (`transport.Transport`) of one client."""
 
     #: A pong would be a POST, across processes, that fails whenever the store does.  Who closes is noticed at once, and
     #: who falls silent by the pings that are written (`sockets`).
