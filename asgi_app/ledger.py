@@ -24,6 +24,7 @@ from django.db.models.functions import Now
 from asgi_app import webhooks
 from asgi_app.errors import IdempotencyMismatch
 from asgi_app.models import Job
+from asgi_app.noticing import completion
 from cache_layer.cache import HISTORY
 from cache_layer.queues import Ticket
 from cache_layer.records import DEAD, MAX_CRASHES
@@ -158,6 +159,7 @@ def end(row: Job, status: Final, *, problem: bytes = b"", result: bytes = b"", o
         ended = get(str(row.id))
         if ended is not None:
             webhooks.note_completion(ended)
+            completion.note_action(ended)
     return True
 
 

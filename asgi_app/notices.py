@@ -116,8 +116,13 @@ def draft(title: Any, body: Any, level: Any, data: Any, collapse: Any, expires: 
         problems.append(f"expires must be more than 0 and at most {_LONGEST_LIFE} seconds, or None")
     if problems:
         raise ValueError(f"this cannot be notified: {'; '.join(problems)}")
-    key = "" if collapse is None else digest("collapse", collapse)
+    key = "" if collapse is None else collapse_key(collapse)
     return Draft(title=title, body=body, level=level, data=text, collapse=key, expires=expires, read=read)
+
+
+def collapse_key(text: str) -> str:
+    """By what notifications with the same collapse key are found."""
+    return digest("collapse", text)
 
 
 def _json(data: Any) -> tuple[str, list[str]]:

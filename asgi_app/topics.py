@@ -15,6 +15,7 @@ from asgi_app.errors import NotFound
 from asgi_app.inbox_topic import PREFIX as INBOX
 from asgi_app.inbox_topic import open_inbox
 from asgi_app.log_source import open_log
+from asgi_app.noticing import completion
 from asgi_app.registry import LogRules, Principal, Resource, registry
 from cache_layer.errors import StoreUnavailable
 from cache_layer.history import LogPage
@@ -210,4 +211,7 @@ async def refresh_topic(text: str, principal: Principal) -> str:
     if text.startswith("job:") or registry.log(text) is not None:
         raise NotFound("only the topic of a resource can be refreshed")
     resource, params = registry.split_topic(text)
-    return await wiring.node().reader.refresh(resource, params, principal)
+    job_id = await wiring.node().reader.refresh(resource, params, principal)
+    if job_id and (fields := await wiring.node().records.get(job_id)) is not None:
+        await completion.asked(fields, principal)
+    return job_id

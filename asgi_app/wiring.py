@@ -30,6 +30,7 @@ from cache_layer.near import Near
 from cache_layer.queues import Limits, Queues
 from cache_layer.records import Claim, Records
 from cache_layer.redis import Store
+from cache_layer.watching import Watching
 
 T = TypeVar("T")
 
@@ -46,6 +47,7 @@ class Node:
         self.store = Store(settings_.store_url, settings_.namespace)
         self.feed = Feed(settings_.store_url)
         self.history = History(self.store)
+        self.watching = Watching(self.store)
         self.near: Near | None = None
         self.cache: Cache
         self.invalidator: Invalidator
@@ -96,6 +98,7 @@ class Node:
 
     async def stop(self) -> None:
         """End everything this node began; may be called twice, or before `start`."""
+        await self.watching.stop()
         await self.reader.stop()
         await self.submitter.stop()
         await self.invalidator.stop()

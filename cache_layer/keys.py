@@ -119,6 +119,10 @@ class Names:
     def inbox_channel(self, user_id: str) -> str:
         return f"p:{{{self._ns}}}:i:{user_id}"
 
+    def watching(self, user_id: str) -> str:
+        """What a user follows, in all web processes."""
+        return f"u:{{{self._ns}}}:{digest(user_id)}"
+
     def node_channel(self, node: str) -> str:
         """Where a web process hears what the clients of its streams say to others."""
         return f"p:{{{self._ns}}}:node:{node}"

@@ -27,6 +27,7 @@ from asgi_app.scheduling.plans import Plan, Settled, declared
 from cache_layer.errors import StoreUnavailable
 from tasks.heartbeat import EVERY, LIFE
 from tasks.identity import process_name
+from tasks.noticing import keep_noticing
 from tasks.reaper import keep_reaping
 from tasks.relay import keep_relaying
 from tasks.results import keep_forgetting
@@ -192,7 +193,7 @@ async def serve(stopped: asyncio.Event) -> None:
     """Schedule until `stopped` is set."""
     node = await wiring.start_node()
     scheduler = Scheduler(node)
-    of_every_scheduler = (_show_life, keep_reaping, keep_relaying, keep_delivering, keep_forgetting)
+    of_every_scheduler = (_show_life, keep_reaping, keep_relaying, keep_delivering, keep_noticing, keep_forgetting)
     behind = [asyncio.ensure_future(work(node)) for work in of_every_scheduler]
     behind.append(asyncio.ensure_future(scheduler.keep_looking()))
     try:

@@ -11,7 +11,7 @@ from django.db.models import F, Max, OuterRef, Subquery
 from django.db.models.functions import Now
 
 from asgi_app.noticing import entries
-from asgi_app.noticing.tables import Asked, Inbox, Notification
+from asgi_app.noticing.tables import Inbox, Notification
 
 #: Notifications of one inbox: as many as one reply to a client that was away can hold.
 KEPT = 1000
@@ -49,9 +49,3 @@ def _trim_long(most: int) -> int:
     for key, last in long.filter(bottom__lte=F("last") - most - _SLACK).values_list("key", "last")[:_BATCH]:
         done += rows.filter(inbox_id=key, number__lte=last - most)._raw_delete(alias)
     return done
-
-
-def forget_asked(*, seconds: float = 7 * 86_400) -> None:
-    """Forget who asked for computations that nobody has heard of since."""
-    old = Asked.objects.using(entries.database()).filter(created_at__lt=Now() - timedelta(seconds=seconds))
-    old._raw_delete(old.db)

@@ -96,8 +96,8 @@ class Asked(models.Model):
     #: Name of the resource, and the topic of the value.
     name = models.CharField(max_length=200)
     topic = models.TextField()
-    #: When to look after it (again).
-    due_at = models.DateTimeField(db_default=Now())
+    #: When to look after it (again); empty: its end was told, and is not told again.
+    due_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:

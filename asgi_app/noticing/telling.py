@@ -10,15 +10,18 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from django.db import transaction
 
-from asgi_app import wiring
 from asgi_app.errors import Unavailable
 from asgi_app.noticing import entries
 from asgi_app.noticing.tables import Notification
 from cache_layer.errors import StoreUnavailable
 from cache_layer.publication import Logged
+
+if TYPE_CHECKING:
+    from asgi_app.wiring import Node
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +46,9 @@ def _after_commit(work: Callable[[], None]) -> None:
 
 
 def _tell(user_id: str, message: bytes) -> None:
-    async def announce(node: wiring.Node) -> None:
+    from asgi_app import wiring  # which holds what writes to the ledger, which tells of it here
+
+    async def announce(node: Node) -> None:
         with suppress(StoreUnavailable):
             await node.history.announce(node.store.names.inbox_channel(user_id), message)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
 
-from asgi_app import access, acting, publishing, wiring
+from asgi_app import access, acting, jobs, publishing, wiring
 from asgi_app.acting import visible
 from asgi_app.errors import BadParameters
+from asgi_app.noticing import completion
 from asgi_app.preferences import preferences
 from asgi_app.registry import Principal
 from asgi_app.views.following import followed
@@ -28,10 +29,13 @@ async def run(request: HttpRequest, principal: Principal, name: str) -> HttpResp
     job_id = await acting.run(name, body_object(request), principal, idempotency_key=key)
     asked = preferences(request.headers)
     if not asked.wait:
-        response = await accepted(job_id)
+        response = await accepted(job_id, principal)
     else:
         fields = await visible(job_id, principal)
-        response = accepted_job(await followed(fields, principal, lambda now: False, asked.wait))
+        fields = await followed(fields, principal, lambda now: False, asked.wait)
+        if fields["status"] in jobs.TERMINAL:
+            await completion.seen(job_id, principal)
+        response = accepted_job(fields)
     if asked.applied:
         response["Preference-Applied"] = asked.applied
     return response

@@ -9,6 +9,7 @@ from asgi_app import access, acting, jobs, wiring
 from asgi_app.acting import visible
 from asgi_app.errors import BadParameters, Denied
 from asgi_app.http_caching import NotModified
+from asgi_app.noticing import completion
 from asgi_app.preferences import preferences
 from asgi_app.registry import Principal
 from asgi_app.views.following import followed
@@ -32,6 +33,8 @@ async def detail(request: HttpRequest, principal: Principal, job_id: str) -> Htt
     known = parse_etags(request.headers.get("If-None-Match", ""))
     if asked.wait:
         fields = await followed(fields, principal, lambda now: bool(known) and _etag(now) not in known, asked.wait)
+    if fields["status"] in jobs.TERMINAL:
+        await completion.seen(fields["id"], principal)
     response = _job(fields, 200)
     if response["ETag"] in {tag.removeprefix("W/") for tag in known} or known == ["*"]:
         response = NotModified.of(response)
@@ -65,7 +68,7 @@ async def retry(request: HttpRequest, principal: Principal, job_id: str) -> Http
     """`POST /api/v1/jobs/{id}/retry`: run a job again that did not succeed; 202 with the new one; scope `run`."""
     access.require_scope(principal, "run")
     fields = await visible(job_id, principal)
-    return await accepted(await wiring.node().desk.retry(fields))
+    return await accepted(await wiring.node().desk.retry(fields), principal)
 
 
 @api("POST")

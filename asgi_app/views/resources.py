@@ -14,6 +14,7 @@ from asgi_app import access, jobs, wiring
 from asgi_app.env import env
 from asgi_app.errors import Unavailable, store_away
 from asgi_app.http_caching import NotModified, demand
+from asgi_app.noticing import completion
 from asgi_app.preferences import Preferences, preferences
 from asgi_app.problems import problem, problem_answer
 from asgi_app.reading import Reading
@@ -51,7 +52,7 @@ async def detail(request: HttpRequest, principal: Principal, name: str) -> HttpR
         newer_than=had.position if asked.wait is not None else None,
         demand=demanded,
     )
-    response = await _answer(resource, params, reading, had)
+    response = await _answer(resource, params, reading, had, principal)
     if asked.applied:
         response["Preference-Applied"] = asked.applied
     patch_vary_headers(response, vary(resource))
@@ -65,14 +66,15 @@ async def refresh(request: HttpRequest, principal: Principal, name: str) -> Http
     params = resource.parse_query(request.META.get("QUERY_STRING", ""))
     access.require_scope(principal, "run")
     job_id = await wiring.node().reader.refresh(resource, params, principal)
-    return await accepted(job_id) if job_id else _computed_here(resource, params)
+    return await accepted(job_id, principal) if job_id else _computed_here(resource, params)
 
 
-async def accepted(job_id: str) -> HttpResponse:
-    """202 with the job."""
+async def accepted(job_id: str, principal: Principal) -> HttpResponse:
+    """202 with the job, of whose end the principal will be notified."""
     fields = await wiring.node().desk.find(job_id)
     if fields is None:
         raise store_away()  # it was there a moment ago
+    await completion.asked(fields, principal)
     return accepted_job(fields)
 
 
@@ -122,7 +124,9 @@ def describe(resource: Resource) -> dict[str, Any]:
     }
 
 
-async def _answer(resource: Resource, params: Any, reading: Reading, had: Holding) -> HttpResponse:
+async def _answer(
+    resource: Resource, params: Any, reading: Reading, had: Holding, principal: Principal
+) -> HttpResponse:
     if reading.entry is not None:
         return _value(resource, params, reading, had)
     if reading.error is not None:
@@ -130,7 +134,7 @@ async def _answer(resource: Resource, params: Any, reading: Reading, had: Holdin
     if reading.unattended:
         lacking = {"part": "worker", "queue": resource.queue, "job": reading.job_id}
         return problem(Unavailable("no worker is there to compute it", retry_after=2.0, extra=lacking))
-    response = await accepted(reading.job_id) if reading.job_id else _computed_here(resource, params)
+    response = await accepted(reading.job_id, principal) if reading.job_id else _computed_here(resource, params)
     response["Cache-Status"] = f"millpond; fwd=miss{'; collapsed' if reading.via == 'joined' else ''}"
     response["Millpond-Topic"] = resource.topic(params)
     return response
