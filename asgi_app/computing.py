@@ -28,10 +28,12 @@ from asgi_app.errors import (
 )
 from asgi_app.inline import Inline
 from asgi_app.registry import Principal, Resource
+from asgi_app.rows import in_database
 from cache_layer import metrics
 from cache_layer.cache import MAX_RERUNS, Begun, Cache
 from cache_layer.errors import StoreUnavailable
 from cache_layer.keys import Key
+from cache_layer.position import Position
 
 log = logging.getLogger(__name__)
 
@@ -130,12 +132,31 @@ async def compute_here(
             holding.cancel()
             await _let_go(cache, key, token)
         if committed.what == "stored":
+            if isinstance(resource, Resource) and resource.alert_when is not None:
+                _look_behind(resource, params, key, payload, committed.position)
             return
         begun = await cache.begin(key, seen=seen, token=token, lease=LEASE, force=force)
         if begun.what != "begun":
             return
     log.warning("%s: %s", key.topic, SUPERSEDED.detail)
     await cache.fail_in_place(key, problem_bytes(SUPERSEDED), token=token)
+
+
+def _look_behind(resource: Resource, params: Any, key: Key, payload: bytes, position: Position) -> None:
+    """Ask the alert rule; the key does not wait for it."""
+    task = asyncio.get_running_loop().create_task(_look(resource, params, key, payload, position))
+    _looking.add(task)
+    task.add_done_callback(_looking.discard)
+
+
+_looking: set[asyncio.Task[None]] = set()
+
+
+async def _look(resource: Resource, params: Any, key: Key, payload: bytes, position: Position) -> None:
+    from asgi_app.noticing import alerts  # it stands on Django's models
+
+    with suppress(Unavailable):
+        await in_database(alerts.look, resource, params, key, payload, position, within=2 * alerts.WITHIN)
 
 
 async def _value_here(resource: Resource | Inline, params: Any, principal: Principal) -> Any:

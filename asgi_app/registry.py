@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 
 from asgi_app.declaring import options
 from asgi_app.declaring.bounds import Unsuitable
-from asgi_app.declaring.declared import Access, Action, Exceptions, Resource, Tags, Vary
+from asgi_app.declaring.declared import Access, Action, AlertRule, AlertTo, Exceptions, Resource, Tags, Vary
 from asgi_app.declaring.log_topics import BUILT_IN, RESERVED, LogRules
 from asgi_app.declaring.log_topics import reasons as log_reasons
 from asgi_app.declaring.parameters import Params
@@ -150,12 +150,17 @@ def resource(
     retry_on: Exceptions = (Exception,),
     fail_on: Exceptions = (),
     expires: float | None = None,
+    alert_when: AlertRule | None = None,
+    alert_to: AlertTo = "staff",
 ) -> Callable[[F], F]:
     """Declare a function as a resource; the function itself stays as it is.  Times are in seconds.
 
     It is tried again after exceptions of `retry_on`, but not of `fail_on`; `expires`: a job that has not begun within
     that time does not begin.
     `timezone`: where a crontab line of `refresh` is read.
+    `alert_when`: asked of each value that is stored, with the value as JSON gives it.  When it begins to return true,
+    or a text that says what is the matter, `alert_to` is notified: "staff", those with a Django permission, the users
+    of a tuple of usernames, or whom a function (params) -> users gives.
 
     Raises `DeclarationError` with all that is wrong, where the function is defined.
     """
@@ -174,6 +179,7 @@ def resource(
         *options.choice_reasons("on_abandon", on_abandon, ("finish", "cancel")),
         *options.number_reasons(**{} if expires is None else {"expires": expires}),
         *options.exceptions_reasons(retry_on=retry_on, fail_on=fail_on),
+        *options.alert_reasons(alert_when, alert_to),
     ]
     kept_refresh = _kept(options.refresh_of, refresh, "lazy", reasons)
     reasons += options.timezone_reasons(timezone, refresh not in ("lazy", "watched"))
@@ -208,6 +214,8 @@ def resource(
             timezone=timezone,
             vary=vary,
             on_abandon=on_abandon,
+            alert_when=alert_when,
+            alert_to=alert_to,
         )
         _add(declared, registry.resources, "resource")
         return function

@@ -14,6 +14,7 @@ import time
 from asgi_app import jobs, wiring
 from asgi_app.computing import SUPERSEDED, problem_bytes
 from asgi_app.errors import MillpondError, store_away
+from asgi_app.noticing import alerts
 from asgi_app.registry import Principal, Resource
 from cache_layer.cache import Committed
 from cache_layer.errors import StoreUnavailable
@@ -85,6 +86,8 @@ class ComputationAttempt(Attempt):
         if committed.what == "superseded" and committed.ring < 0:
             self._end("failed", SUPERSEDED)
         log.info("job %s: %s", self.id, committed.what)
+        if committed.what == "stored" and self.what.alert_when is not None:
+            alerts.look(self.what, self.params, self._key, payload, committed.position)
 
     def _captured(self) -> tuple[bytes, ...]:
         try:

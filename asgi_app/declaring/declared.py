@@ -27,6 +27,11 @@ Exceptions: TypeAlias = Iterable[type[Exception]]
 #: What of the principal belongs to the key: nothing, the user, or what a function (principal) -> str says.
 Vary: TypeAlias = Literal["user"] | Callable[[Principal], str] | None
 
+#: Whether a value is worth an alert, and what is said then.
+AlertRule: TypeAlias = Callable[[Any], bool | str | None]
+#: Who is told: "staff", a Django permission, usernames, or a function (params) -> users or their ids.
+AlertTo: TypeAlias = str | tuple[str, ...] | Callable[[Any], Iterable[Any]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Declared:
@@ -108,6 +113,9 @@ class Resource(Declared):
     on_abandon: Literal["finish", "cancel"]
     #: IANA name: where that line is read.
     timezone: str = "UTC"
+    #: Asked of each new value; whoever stands in `alert_to` is told when it begins to be true.
+    alert_when: AlertRule | None = None
+    alert_to: AlertTo = "staff"
 
     def parse_query(self, query: str | bytes) -> Params:
         """Parameters from a query string.  Raises `BadParameters`, also for a parameter that is given twice."""

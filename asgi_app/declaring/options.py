@@ -123,6 +123,25 @@ def vary_reasons(vary: Any) -> Iterator[str]:
         yield f"vary must be None, 'user' or a function (principal) -> str, not {vary!r}"
 
 
+def alert_reasons(rule: Any, to: Any) -> Iterator[str]:
+    if rule is not None and not callable(rule):
+        yield f"alert_when must be a function (value) -> bool, a text or None, not {rule!r}"
+    elif rule is not None:
+        yield from _plain_reasons("alert_when", rule, "value")
+    if callable(to):
+        yield from _plain_reasons("alert_to", to, "params")
+    elif isinstance(to, tuple):
+        if not to or not all(isinstance(name, str) and name for name in to):
+            yield f"alert_to must name users, such as ('ann', 'bob'), not {to!r}"
+    elif to != "staff" and not (isinstance(to, str) and PERMISSION.fullmatch(to)):
+        yield (
+            "alert_to must be 'staff', a Django permission such as 'sales.view_sale', a tuple of usernames, "
+            f"or a function (params) -> users, not {to!r}"
+        )
+    elif rule is None and to != "staff":
+        yield "alert_to says who is told what alert_when finds, and there is none"
+
+
 def refresh_of(refresh: Any) -> str:
     """`refresh` as it is kept: a crontab line in its normal form.  Raises `Unsuitable`."""
     if refresh in ("lazy", "watched"):
