@@ -13,6 +13,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -28,7 +29,7 @@ from consumers.alarm import Alarm
 from consumers.calls import Caller
 from consumers.channel import News, Subscription
 from consumers.effects import Effect, Held, HeldLog
-from consumers.frames import Closes, Code, Errors, Unsubscribes
+from consumers.frames import Closes, Code, Unsubscribes
 from consumers.hub import Hub
 from consumers.identifying import PUBLIC, Known
 from consumers.joining import Joined
@@ -266,9 +267,8 @@ class Connection:
         # No await from here to the reply.
         held: dict[str, Held | HeldLog] = {}
         for effect, joined in found.joined:
-            what = self._take(effect, joined)
-            if what is not None:
-                held[effect.channel] = what
+            with suppress(Exception):  # what has ended meanwhile is left out
+                held[effect.channel] = what = self._take(effect, joined)
                 if effect.since is None and isinstance(what, Held):
                     joined.subscription.sent = None  # clients read no value there: it follows
         self._do(self._session.welcomed(held, now=time.monotonic()))
@@ -331,9 +331,10 @@ class Connection:
             self._do(self._session.subscribe_failed(channel, *refusal(error)))
             return
         # No await from here to the reply: it is written before anything that is published later.
-        held = self._take(wanted, joined)
-        if held is None:
-            self._do(self._session.subscribe_failed(channel, Errors.PERMISSION_DENIED))
+        try:
+            held = self._take(wanted, joined)
+        except Exception as error:
+            self._do(self._session.subscribe_failed(channel, *refusal(error)))
             return
         how: dict[str, Any] = {"refreshable": joined.by_token, "expires_in": joined.expires_in}
         if wanted.delta == "fossil":
@@ -342,14 +343,16 @@ class Connection:
         self._begin(channel, joined)
         self._become(self.known, judge=known is not self.known)
 
-    def _take(self, wanted: effects.Subscribe, joined: Joined) -> Held | HeldLog | None:
-        """What the reply has to tell of a subscription, which is this connection's from now on; None: it has ended."""
+    def _take(self, wanted: effects.Subscribe, joined: Joined) -> Held | HeldLog:
+        """What the reply has to tell of a subscription, which is this connection's from now on.
+
+        Raises why it has ended meanwhile.
+        """
         try:
             joining.take_over(joined, self)
-        except Exception as error:
-            log.debug("a subscription to %s ended at once: %r", wanted.channel, error)
+        except Exception:
             joining.leave(self._hub, joined)
-            return None
+            raise
         self._joined[wanted.channel] = joined
         return joined.subscription.take(wanted.since, time.monotonic())
 

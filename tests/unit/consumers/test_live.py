@@ -628,3 +628,23 @@ async def test_a_command_that_can_never_be_answered_ends_the_connection(
     await peer.say({"id": 2, "subscribe": {"channel": "a"}})
     assert await peer.close_code() == (3004, "internal server error")
     await peer.leave()
+
+
+async def test_what_is_lost_while_the_server_subscribes_is_left_out(world: World) -> None:
+    """Its value was for somebody who may not see it any more."""
+    world.topics["a"], world.topics["b"] = fast, slow = FakeSource("a"), FakeSource("b")
+    slow.gate.clear()
+    peer = Peer()
+    await peer.open()
+    await peer.say(with_token(tokens.mint_connection("", 600, channels=("a", "b"))))
+    while not (fast.reads and slow.reads):
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    fast.now = fast.verdict = Denied("revoked")
+    world.feed.say(fast.channel, b"C")
+    while any(not line.idle for line in world.hub._lines.values() if line.source is fast):
+        await asyncio.sleep(0.01)
+    slow.gate.set()
+    assert set((await peer.answer(1))["subs"]) == {"b"}
+    assert await peer.pushes(1) == [{"channel": "b", "pub": {"data": 1, "offset": 1}}]
+    await peer.leave()
