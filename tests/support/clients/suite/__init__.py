@@ -1,0 +1,1 @@
+"""The tests of centrifuge-python against our service, from the source of the pinned version."""
