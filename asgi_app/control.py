@@ -79,10 +79,12 @@ def tell_after_commit(order: Order, using: str | None = None) -> None:
 async def kicked_lately(node: Node) -> list[tuple[str, float]]:
     """The users that were kicked, each with the seconds since.  Raises StoreUnavailable."""
     now = await node.store.milliseconds()
-    flat = await node.store.command(
+    found = await node.store.command(
         "ZRANGEBYSCORE", node.store.names.kicks(), now - int(KICK_KEPT * 1000), "+inf", "WITHSCORES"
     )
-    return [(flat[at].decode(), (now - float(flat[at + 1])) / 1000) for at in range(0, len(flat), 2)]
+    # In pairs with RESP3, flat with RESP2.
+    pairs = found if found and isinstance(found[0], list) else list(zip(found[::2], found[1::2], strict=True))
+    return [(user_id.decode(), (now - float(at)) / 1000) for user_id, at in pairs]
 
 
 async def _kick(node: Node, user_id: str) -> None:

@@ -35,6 +35,8 @@ class Caller:
     sources: Callable[[str], Source | None]
     #: What others see of it on a topic, JSON.
     shown: Callable[[str], bytes]
+    #: (a topic it follows, None for all; whether nobody looks at it)
+    hide: Callable[[str | None, bool], None]
 
 
 async def answer(call: Call, caller: Caller) -> bytes:
@@ -42,6 +44,8 @@ async def answer(call: Call, caller: Caller) -> bytes:
     `refusals` knows."""
     match call.body:
         case commands.Rpc() as body:
+            if body.method == "hidden":
+                return b'{"data":%b}' % _hidden(body.data, caller)
             return b'{"data":%b}' % await _rpc(body, caller.principal)
         case commands.Publish() as body:
             return await _publish(body, caller)
@@ -112,6 +116,20 @@ async def _rpc(body: commands.Rpc, principal: Principal) -> bytes:
     if method is None:
         raise NotAvailable
     return await method(body.data, principal)
+
+
+def _hidden(data: Any, caller: Caller) -> bytes:
+    """Nobody looks, or somebody does again."""
+    given = data if isinstance(data, dict) else {}
+    topic = given.get("topic")
+    if (
+        not isinstance(given.get("hidden"), bool)
+        or not isinstance(topic, str | None)
+        or given.keys() - {"hidden", "topic"}
+    ):
+        raise BadParameters([{"name": "data", "reason": 'such as {"hidden": true}, and perhaps a "topic"'}])
+    caller.hide(topic, given["hidden"])
+    return b"{}"
 
 
 async def _read(data: Any, principal: Principal) -> bytes:

@@ -88,13 +88,15 @@ class Holder(Protocol):
 class Subscription:
     """One name under which one holder follows a channel, and how far it has been told."""
 
-    __slots__ = ("base", "channel", "delta", "epoch", "heard", "holder", "name", "older", "sent", "source")
+    __slots__ = ("base", "channel", "delta", "epoch", "heard", "hidden", "holder", "name", "older", "sent", "source")
 
     def __init__(self, channel: Channel | Ring, source: Source, holder: Holder, name: str) -> None:
         self.channel = channel
         #: The topic as this holder may see it.
         self.source = source
         self.holder = holder
+        #: Nobody looks at what it brings: it keeps no value fresh.
+        self.hidden = False
         #: The holder's own spelling of the topic.
         self.name = name
         #: Position of the last value or publication handed out.

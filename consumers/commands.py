@@ -51,10 +51,17 @@ class Subscribe(_Recovery, frozen=True):
     tf: Any = None
     #: Above 0: map and shared-poll subscriptions.
     type: int | None = None
+    #: What an application says along; of ours only `{"hidden": true}` means something.
+    data: Any = None
 
     @property
     def refuses_unrecovered(self) -> bool:
         return bool((self.flag or 0) & 2)
+
+    @property
+    def hidden(self) -> bool:
+        """Nobody looks at the moment."""
+        return isinstance(self.data, dict) and self.data.get("hidden") is True
 
 
 class OfChannel(msgspec.Struct, frozen=True):

@@ -78,6 +78,8 @@ class Connection:
         self._in_turn = asyncio.Lock()
         self._joined: dict[str, Joined] = {}
         self._welcome_by = 0.0
+        #: Nobody looks at anything here at the moment.
+        self._hidden = False
         self._writer = Writer(
             transport.send, self._render, glue=transport.glue, stalled=self._stalled, failed=transport.abort
         )
@@ -340,7 +342,7 @@ class Connection:
         if wanted.delta == "fossil":
             how |= {"delta": True, "replay": partial(rendering.replayed_in_whole, joined.subscription)}
         self._do(self._session.subscribed(channel, held, now=time.monotonic(), **how))
-        self._begin(channel, joined)
+        self._begin(channel, joined, hidden=wanted.hidden)
         self._become(self.known, judge=known is not self.known)
 
     def _take(self, wanted: effects.Subscribe, joined: Joined) -> Held | HeldLog:
@@ -356,9 +358,10 @@ class Connection:
         self._joined[wanted.channel] = joined
         return joined.subscription.take(wanted.since, time.monotonic())
 
-    def _begin(self, channel: str, joined: Joined) -> None:
+    def _begin(self, channel: str, joined: Joined, *, hidden: bool = False) -> None:
         """The reply is written: tell what has come since, and others that the client is there."""
         if self._joined.get(channel) is joined:  # an unsubscribe may have waited for the reply
+            self._hub.hide(joined.subscription, self._hidden or hidden)
             joining.announce(joined)
             self._writer.touch(joined.subscription)
 
@@ -388,7 +391,9 @@ class Connection:
             # What one does with topics takes effect in its order; rpcs read, and may take their time.
             async with asyncio.timeout(_ANSWER_WITHIN), self._rpcs if call.method == "rpc" else self._in_turn:
                 await self._hub.judge.confirm(self.identity)
-                caller = Caller(principal=self.identity.principal, sources=self._source, shown=self._shown)
+                caller = Caller(
+                    principal=self.identity.principal, sources=self._source, shown=self._shown, hide=self._hide
+                )
                 answer = await calls.answer(call, caller)
         except Exception as error:
             if self._over(error):
@@ -396,6 +401,14 @@ class Connection:
             self._do(self._session.call_failed(call, *refusal(error)))
         else:
             self._do(self._session.answered(call, answer))
+
+    def _hide(self, channel: str | None, hidden: bool) -> None:
+        """Nobody looks at a topic, or at any, until that is taken back."""
+        if channel is None:
+            self._hidden = hidden
+        for name, joined in self._joined.items():
+            if channel in (None, name):
+                self._hub.hide(joined.subscription, hidden)
 
     def _source(self, channel: str) -> Source | None:
         joined = self._joined.get(channel)

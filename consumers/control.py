@@ -177,17 +177,17 @@ class Control:
         """After a gap: nobody knows who was named meanwhile.  Kicks are found in the store, the rest by looking."""
         if not self._missed:
             return
-        self._missed = False
+        self._look_soon(self._connections.known())
         try:
             for user_id, ago in await control.kicked_lately(self._node):
                 those = [one for one in self._connections.of(f"user {user_id}") if self._connections.age(one) > ago]
                 self._end(those, Closes.FORCE_DISCONNECT)
         except StoreUnavailable:
-            self._missed = True  # the feed will be back again, or somebody wakes us
             asyncio.get_running_loop().call_later(_AGAIN, self._wake.set)
+        else:
+            self._missed = False
         access.forget_tokens()
         self._judge.forget()
-        self._look_soon(self._connections.known())
 
     def _some(self) -> dict[Connection, bool]:
         chosen = list(self._due)[: standing.MOST]

@@ -49,6 +49,8 @@ class Subscribe:
     since: Position | None = None
     #: The kind of delta that the client understands, "" for none.
     delta: str = ""
+    #: Nobody looks at it: it keeps no value fresh.
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,19 @@ class Hub:
         if isinstance(line, Line):
             line.seats.pop(subscription, None)
             self._keep_or_end(line)
+            if line.seats and not line.watched:
+                self._plan(line)
+
+    def hide(self, subscription: Subscription, hidden: bool) -> None:
+        """Nobody looks at what a subscription brings, or somebody does again: who looks has the newest value soon."""
+        line = subscription.channel
+        if subscription.hidden is hidden or not isinstance(line, ValueLine):
+            return
+        before, subscription.hidden = line.watched, hidden
+        if line.watched and not before and not (line.state == "fresh" and time.monotonic() < line.fresh_until):
+            self._read_behind(line)
+        elif line.watched is not before:
+            self._plan(line)
 
     def _keep_or_end(self, line: Line) -> None:
         if line.end is not None:

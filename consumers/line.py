@@ -97,7 +97,7 @@ class Line(ABC):
     @property
     @abstractmethod
     def watched(self) -> bool:
-        """Whether it is kept fresh while somebody follows it."""
+        """Whether it is kept fresh now: somebody follows it and looks."""
 
     @abstractmethod
     def outdate(self) -> bool:
@@ -124,7 +124,8 @@ class ValueLine(Channel, Line):
 
     @property
     def watched(self) -> bool:
-        return self._watched
+        # In the time of grace after the last has left it is kept fresh: reloads come back.
+        return self._watched and (not self.seats or not all(seat.hidden for seat in self.seats))
 
     def shows(self, now: float) -> bool:
         if not self.open or self.suspect or self.position is None:

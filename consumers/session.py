@@ -157,7 +157,7 @@ class Session:
         if refusal is not None:
             return [_error(command.id, *refusal)]
         self._subscriptions.begin(wanted.channel, command)
-        return [effects.Subscribe(wanted.channel, wanted.token or "", wanted.since, wanted.delta or "")]
+        return [effects.Subscribe(wanted.channel, wanted.token or "", wanted.since, wanted.delta or "", wanted.hidden)]
 
     def _unsubscribe(self, command_id: int, channel: str) -> list[Effect]:
         done = Send(frames.reply(command_id, "unsubscribe"))
