@@ -26,13 +26,17 @@ export class Live {
   #client;
   #topics = new Map();
   #watchers = new Set();
+  #hidden = false;
 
   constructor(path) {
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
     this.#client = new Client(`${scheme}//${location.host}${path}`, { name: "millpond-page" });
     this.#client.onDelay = (delay) => this.#connectionIs("lost", { retryAt: Date.now() + delay });
     this.#client.on("connecting", ({ code, reason }) => this.#connectionIs(code === 0 ? "connecting" : "lost", { reason }));
-    this.#client.on("connected", () => this.#connectionIs("connected", { reason: "" }));
+    this.#client.on("connected", () => {
+      if (this.#hidden) this.#tellHidden();
+      this.#connectionIs("connected", { reason: "" });
+    });
     this.#client.on("disconnected", ({ reason }) => this.#connectionIs("closed", { reason }));
   }
 
@@ -48,6 +52,17 @@ export class Live {
   reconnectNow() {
     this.#client.disconnect();
     this.#client.connect();
+  }
+
+  /** Whether nobody looks at the page; then it keeps no value fresh. */
+  hide(hidden) {
+    if (this.#hidden === hidden) return;
+    this.#hidden = hidden;
+    if (this.connected) this.#tellHidden();
+  }
+
+  #tellHidden() {
+    this.#client.rpc("hidden", { hidden: this.#hidden }).catch((error) => console.warn("hidden", error));
   }
 
   /** `listener()` is called at once and after every change of the connection. */

@@ -4,6 +4,7 @@ import "./theme.js";
 import { showConnection } from "./connection.js";
 import { startDeclared } from "./declared.js";
 import { startDemo } from "./demo.js";
+import { tellWhenHidden } from "./hidden.js";
 import { Live } from "./live.js";
 
 const { websocket, demo } = document.body.dataset;
@@ -11,4 +12,5 @@ const live = new Live(websocket);
 showConnection(live);
 const shown = demo === "yes" ? startDemo(live) : new Set();
 live.connect();
+tellWhenHidden(live);
 startDeclared(live, shown);

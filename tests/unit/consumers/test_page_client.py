@@ -16,7 +16,7 @@ _MODULES = Path(asgi_app.__file__).parent / "static" / "millpond"
 _NODE = shutil.which("node")
 
 _STAND_IN = """
-const heard = {}, errors = [];
+const heard = {}, errors = [], said = [];
 globalThis.location = { protocol: "http:", host: "x" };
 console.error = (error) => errors.push(String(error?.message ?? error));
 const emitter = (name) => ({
@@ -29,6 +29,7 @@ globalThis.Centrifuge = class {
   newSubscription(topic) { return emitter(topic); }
   removeSubscription() {}
   connect() {}
+  async rpc(method, data) { said.push([method, data.hidden]); }
   disconnect() {}
 };
 const { Live } = await import("./live.mjs");
@@ -40,7 +41,7 @@ async def run(script: str, tmp_path: Path) -> Any:
     """What the script prints, as JSON."""
     if _NODE is None:
         pytest.skip("no node on PATH")
-    for module in ("live", "feed"):
+    for module in ("live", "feed", "hidden"):
         text = (_MODULES / f"{module}.js").read_text().replace('"./feed.js"', '"./feed.mjs"')
         (tmp_path / f"{module}.mjs").write_text(text)
     (tmp_path / "test.mjs").write_text(_STAND_IN + script)
@@ -79,3 +80,34 @@ async def test_a_view_that_throws_harms_only_its_own_panel(tmp_path: Path) -> No
     assert found["well"] == [["pending", None], ["fresh", 1], ["fresh", 2]]
     assert found["phase"] == "connected"
     assert found["errors"] == ["a watcher", "a watcher", "a view", "a view"]
+
+
+async def test_a_tab_that_is_hidden_for_long_says_so(tmp_path: Path) -> None:
+    """Not one that is hidden for a moment; at once when it is shown again; and anew on a new connection."""
+    found = await run(
+        """
+        const later = [];
+        let change;
+        globalThis.document = { hidden: false, addEventListener: (_, listener) => (change = listener) };
+        globalThis.setTimeout = (work, wait) => later.push({ work, wait }) - 1;
+        globalThis.clearTimeout = (number) => { if (later[number]) later[number].work = () => {}; };
+        const elapse = () => later.splice(0).map(({ work, wait }) => (work(), wait));
+        const show = (hidden) => { document.hidden = hidden; change(); };
+        const { tellWhenHidden } = await import("./hidden.mjs");
+        heard[":connected"]({});
+        tellWhenHidden(live);
+        show(true), show(false);
+        elapse();
+        const short = [...said];
+        show(true);
+        const waits = elapse();
+        heard[":connecting"]({ code: 1, reason: "" });
+        heard[":connected"]({});
+        show(false);
+        console.log(JSON.stringify({ short, waits, said }));
+        """,
+        tmp_path,
+    )
+    assert found["short"] == []
+    assert found["waits"] == [30_000]
+    assert found["said"] == [["hidden", True], ["hidden", True], ["hidden", False]]
