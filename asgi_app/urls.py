@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from asgi_app.views import actions, connection, jobs, notifications, openapi, ops, pages, resources, webhooks
+from asgi_app.views import actions, connection, inbox, jobs, notifications, openapi, ops, pages, resources, webhooks
 
 handler400 = "asgi_app.views.faults.bad_request"
 handler403 = "asgi_app.views.faults.forbidden"
@@ -16,6 +16,7 @@ handler500 = "asgi_app.views.faults.server_error"
 urlpatterns = [
     path("", pages.dashboards, name="dashboards"),
     path("jobs", pages.jobs, name="jobs"),
+    path("inbox", inbox.inbox, name="inbox"),
     path("login", pages.Login.as_view(), name="login"),
     path("logout", LogoutView.as_view(next_page="/"), name="logout"),
     path("api/v1/resources", resources.listing),

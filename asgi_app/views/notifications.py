@@ -27,7 +27,7 @@ async def listing(request: HttpRequest, principal: Principal) -> HttpResponse:
 
     `Millpond-Position` is where the inbox stands: what `after` takes later, and a subscription to the inbox.
     """
-    asked = _asked(request)
+    asked = asked_of(request)
     found = await in_database(page, notices.reader(principal), asked)
     body = {"items": found.items, "next": found.following, "unread": found.unread}
     return reply(body, Millpond_Position=found.position)
@@ -81,8 +81,8 @@ def page(user_id: str, asked: Asked) -> Page:
     )
 
 
-def _asked(request: HttpRequest) -> Asked:
-    """Raises BadParameters."""
+def asked_of(request: HttpRequest) -> Asked:
+    """What a request asks for.  Raises BadParameters."""
     given, names = request.GET, ("after", "cursor", "limit")
     bad = [{"name": name, "reason": f"unknown; allowed are {', '.join(names)}"} for name in given if name not in names]
     bad += [{"name": name, "reason": "is given twice"} for name in given if len(given.getlist(name)) > 1]

@@ -20,6 +20,11 @@ class Client extends globalThis.Centrifuge {
 
 const UNSUBSCRIBED_BY_US = 0;
 
+/** What comes on the inbox of whoever is signed in, which the server subscribes by itself, is said on the document. */
+function inbox(channel, detail) {
+  if (channel.startsWith("inbox#")) document.dispatchEvent(new CustomEvent("millpond:inbox", { detail }));
+}
+
 export class Live {
   /** @type {{phase: "connecting"|"connected"|"lost"|"closed", since: number, retryAt: number|null, reason: string}} */
   connection = { phase: "connecting", since: Date.now(), retryAt: null, reason: "" };
@@ -38,6 +43,8 @@ export class Live {
       this.#connectionIs("connected", { reason: "" });
     });
     this.#client.on("disconnected", ({ reason }) => this.#connectionIs("closed", { reason }));
+    this.#client.on("subscribed", (context) => inbox(context.channel, { kind: "subscribed", recovered: context.recovered }));
+    this.#client.on("publication", ({ channel, data, tags }) => inbox(channel, { kind: "notification", ...tags, data }));
   }
 
   get connected() {
