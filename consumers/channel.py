@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from consumers.delta import Step
     from consumers.effects import HeldLog
     from consumers.ring import Ring
+
+Form = TypeVar("Form", str, bytes)
 
 #: Epochs a channel has left and remembers: a publication of one of them comes late and is worth nothing.
 _RETIRED = 4
@@ -55,13 +57,13 @@ class News:
         self.order = order
         #: Who published it, and names and texts: JSON, or nothing.
         self.info, self.tags = info, tags
-        self._forms: dict[tuple[Any, str], str] = {}
+        self._forms: dict[tuple[Any, str], Any] = {}
         #: What those are told who hold a base (`consumers.delta`).
         self.steps: dict[str, Step] = {}
 
-    def form(self, make: Callable[[str, News], str], name: str) -> str:
+    def form(self, make: Callable[[str, News], Form], name: str) -> Form:
         """`make(name, self)`, made once."""
-        made = self._forms.get((make, name))
+        made: Form | None = self._forms.get((make, name))
         if made is None:
             made = self._forms[make, name] = make(name, self)
         return made

@@ -81,7 +81,12 @@ class Connection:
         #: Nobody looks at anything here at the moment.
         self._hidden = False
         self._writer = Writer(
-            transport.send, self._render, glue=transport.glue, stalled=self._stalled, failed=transport.abort
+            transport.send,
+            self._render,
+            glue=transport.glue,
+            stalled=self._stalled,
+            failed=transport.abort,
+            at_once=self._write,
         )
         self.touch = self._writer.touch
         self._session = Session(
@@ -176,6 +181,13 @@ class Connection:
             asyncio.get_running_loop().call_soon(self._unsubscribe, subscription, Unsubscribes.INSUFFICIENT_STATE)
             return None
         return rendering.frame(subscription, news)
+
+    def _write(self, subscription: Subscription, news: News) -> bool:
+        """News that is the same for many, as bytes they share; False: it has to be rendered."""
+        position = news.position
+        if subscription.delta or position is None or position.epoch != subscription.epoch:
+            return False
+        return self._transport.write(news.form(rendering.framed, subscription.name))
 
     # Session -> everything
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from channels.consumer import AsyncConsumer, get_handler_name
 from channels.exceptions import StopConsumer
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.protocol import State
 
 from consumers.connection import Connection
 from consumers.frames import Closes, Code
@@ -39,10 +41,21 @@ class _Socket:
         self.given_up = False
         self._send = send
         self._receiving = asyncio.current_task()
+        server = getattr(send, "__self__", None)
+        #: uvicorn's side of the socket, where it takes messages as they are: without extensions.
+        self._server = server if type(server) is WebSocketsSansIOProtocol and not server.conn.extensions else None
 
     def accept(self, subprotocol: str | None) -> Coroutine[Any, Any, None]:
         """Open it."""
         return self._send({"type": "websocket.accept", "subprotocol": subprotocol})
+
+    def write(self, message: bytes) -> bool:
+        """Past uvicorn, which would frame it anew for each of many clients."""
+        server = self._server
+        if server is None or not server.writable.is_set() or server.close_sent or server.conn.state is not State.OPEN:
+            return False
+        server.transport.write(message)
+        return True
 
     def send(self, text: str) -> Coroutine[Any, Any, None]:
         """Write a frame."""

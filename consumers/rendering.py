@@ -22,6 +22,19 @@ def frame(subscription: Subscription, news: News) -> str:
     return news.form(push, subscription.name)
 
 
+def framed(name: str, news: News) -> bytes:
+    """The same as a whole text message of a websocket (RFC 6455, section 5.2), unmasked as a server sends it."""
+    text = push(name, news).encode()
+    size = len(text)
+    if size < 126:
+        head = bytes((0x81, size))
+    elif size < 65_536:
+        head = b"\x81\x7e" + size.to_bytes(2, "big")
+    else:
+        head = b"\x81\x7f" + size.to_bytes(8, "big")
+    return head + text
+
+
 def push(name: str, news: News) -> str:
     """The frame of news for who follows the topic under this name."""
     if news.kind in _PRESENCES:

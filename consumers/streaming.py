@@ -131,6 +131,10 @@ class Stream:
 
     # Connection -> client
 
+    def write(self, message: bytes) -> bool:
+        """A stream is no websocket."""
+        return False
+
     def send(self, text: str) -> Coroutine[Any, Any, None]:
         """Write frames, joined by `glue`."""
         return self._write(f"{self._form.before}{text}{self._form.after}".encode())

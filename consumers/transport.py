@@ -25,6 +25,10 @@ class Transport(Protocol):
     def send(self, text: str) -> Coroutine[Any, Any, None]:
         """Write.  One at a time; must not ask for the current task before it waits (see `Writer`)."""
 
+    def write(self, message: bytes) -> bool:
+        """Write a whole message that is framed already, and shared by many; False: it cannot be done at once, nothing
+        was written.  Only between two sends."""
+
     def refused(self) -> None:
         """The client was told that it is not taken in, and will leave; must not block or raise."""
 

@@ -44,17 +44,20 @@ class Writer:
         glue: str,
         stalled: Callable[[], None],
         failed: Callable[[], None],
+        at_once: Callable[[Subscription, News], bool] | None = None,
     ) -> None:
         """`render` makes the frame for news, None for nothing to write; `glue` joins frames into one write.
 
-        `stalled` is called when a write got stuck, and should lead to `finish`; `failed` when `send` raised: the
-        socket is gone, and nothing is written any more.
+        `at_once` writes news that is prepared for many, where nothing has to wait; False: it did nothing.  `stalled`
+        is called when a write got stuck, and should lead to `finish`; `failed` when `send` or `render` raised: the
+        socket is gone or of no use, and nothing is written any more.
         """
         self._send = send
         self._render = render
         self._glue = glue
         self._stalled = stalled
         self._failed = failed
+        self._at_once = at_once
         self._said: deque[Frame] = deque()
         self._dirty: dict[Subscription, None] = {}
         self._final: Callable[[], Awaitable[None]] | None = None
@@ -83,7 +86,10 @@ class Writer:
             self._pump()
             return
         try:  # the way of a broadcast, once per connection
-            text = self._glue.join(self._frames(subscription))
+            news = subscription.catch_up()
+            if self._at_once is not None and len(news) == 1 and self._at_once(subscription, news[0]):
+                return
+            text = self._glue.join(self._frames(subscription, news))
             if subscription.behind:
                 self._dirty[subscription] = None
             if (not text or self._write(text)) and (self._said or self._dirty):
@@ -198,20 +204,19 @@ class Writer:
                 return []
         subscription = next(iter(self._dirty))
         del self._dirty[subscription]
-        frames = self._frames(subscription)
+        frames = self._frames(subscription, subscription.catch_up())
         if subscription.behind:  # the others have their turn first
             self._dirty[subscription] = None
         return frames
 
-    def _frames(self, subscription: Subscription) -> list[str]:
+    def _frames(self, subscription: Subscription, news: list[News]) -> list[str]:
+        """Raises what rendering raises: what cannot be written must not become a hole, so the connection ends."""
         try:
-            frames = (self._render(subscription, news) for news in subscription.catch_up())
+            frames = (self._render(subscription, one) for one in news)
             return [frame for frame in frames if frame is not None]
         except Exception:
             log.exception("news of %s cannot be written", subscription.name)
-            subscription.heard = subscription.channel.count
-            subscription.base = ""  # of a delta: what was made of these news is not written either
-            return []
+            raise
 
     def _watch(self, seconds: float | None, late: Callable[[], None]) -> None:
         if self._deadline is not None:

@@ -13,12 +13,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks import hits, machine, scaling, stampede
+from tests.benchmarks import fanout, hits, machine, scaling, stampede
 from tests.benchmarks.table import Table
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 COMPARISONS: dict[str, Callable[[Path, float, int], Table]] = {
     "hits": hits.measure,
+    "fanout": fanout.measure,
     "stampede": stampede.measure,
     "scaling": scaling.measure,
 }

@@ -6,6 +6,7 @@ Invariant: leaving a `with` block leaves no process behind.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -35,6 +37,18 @@ class Server:
         """CPU seconds its processes have taken so far."""
         times = [process.cpu_times() for process in self.processes]
         return sum(taken.user + taken.system for taken in times)
+
+
+@contextmanager
+def serving(command: list[str], url: str) -> Iterator[Server]:
+    """A program that serves at `url`."""
+    child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for_port(url, child)
+        yield Server(url=url, processes=(psutil.Process(child.pid),))
+    finally:
+        child.terminate()
+        child.wait(20)
 
 
 @contextmanager
@@ -69,7 +83,8 @@ def millpond(home: Path, *, processes: int, **environ: str) -> Iterator[Server]:
     try:
         children = psutil.Process(service.pid).children(recursive=True)
         words = "--listener" if processes > 1 else "web"
-        yield Server(url=service.url, processes=tuple(child for child in children if words in child.cmdline()))
+        found = tuple(child for child in children if words in child.cmdline())
+        yield Server(url=service.url, processes=found)
     finally:
         service.stop()
 
@@ -84,3 +99,16 @@ def _wait_for(url: str, child: subprocess.Popen[bytes]) -> None:
             if child.poll() is not None or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
+
+
+def _wait_for_port(url: str, child: subprocess.Popen[bytes]) -> None:
+    parts = urlsplit(url)
+    deadline = time.monotonic() + _READY_WITHIN
+    while True:
+        try:
+            socket.create_connection((parts.hostname or "", parts.port or 0), 1.0).close()
+            return
+        except OSError:
+            if child.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)

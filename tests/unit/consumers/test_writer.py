@@ -10,7 +10,7 @@ import pytest
 
 from cache_layer.position import Position
 from consumers import writer as module
-from consumers.channel import Channel, Subscription
+from consumers.channel import Channel, News, Subscription
 from consumers.writer import Writer, abort
 from tests.unit.consumers.stand_ins import EPOCH, PUBLIC, FakeSource
 
@@ -36,7 +36,7 @@ class End:
 
     identity = PUBLIC
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: Callable[[Subscription, News], bool] | None = None) -> None:
         self.socket = Socket()
         self.events: list[str] = []
         self.writer = Writer(
@@ -45,6 +45,7 @@ class End:
             glue="\n",
             stalled=lambda: self.events.append("stalled"),
             failed=lambda: self.events.append("failed"),
+            at_once=at_once,
         )
 
     def expel(self, subscription: Subscription, error: Exception) -> None:
@@ -212,18 +213,57 @@ async def test_a_broken_socket_is_reported_once() -> None:
         assert end.socket.texts == []
 
 
-async def test_what_cannot_be_made_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged, and the connection goes on; what a delta could stand on may have been among it."""
-    end, channel = End(), Channel()
-    subscription = end.follow(channel)
-    subscription.base = "made a moment ago"
+async def test_a_reply_that_cannot_be_made_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, and the connection goes on."""
+    end = End()
     end.writer.say(lambda: str(1 / 0))
-    channel.signalled("progress", b"\xff")
-    end.touch(subscription)
-    assert subscription.base == ""
     end.writer.say("2")
     assert end.socket.texts == ["2"]
-    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_news_that_cannot_be_made_ends_the_connection(caplog: pytest.LogCaptureFixture, busy: bool) -> None:
+    """It must not become a hole that nobody tells of: the client comes back, and is told all."""
+    end, channel = End(), Channel()
+    subscription = end.follow(channel)
+    if busy:
+        end.socket.open.clear()
+        end.writer.say("1")
+    channel.signalled("progress", b"\xff")
+    end.touch(subscription)
+    end.socket.open.set()
+    await until(lambda: end.events, "it is reported")
+    assert end.events == ["failed"]
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+async def test_prepared_news_goes_out_at_once_unless_something_waits() -> None:
+    """In the order in which it was told, whichever way each of it takes."""
+    prepared: list[str] = []
+    open_ = True
+
+    def at_once(subscription: Subscription, news: News) -> bool:
+        if open_:
+            prepared.append(news.payload.decode())
+        return open_
+
+    end, channel = End(at_once), Channel()
+    end.follow(channel)
+    publish(channel, 1)
+    assert (prepared, end.socket.texts) == (["1"], [])
+    open_ = False
+    publish(channel, 2)
+    assert (prepared, end.socket.texts) == (["1"], ["value:2"])
+    open_ = True
+    end.socket.open.clear()
+    publish(channel, 3)
+    end.writer.say("reply")
+    publish(channel, 4)
+    assert prepared == ["1", "3"]
+    end.socket.open.set()
+    await until(lambda: len(end.socket.texts) == 3, "the rest comes")
+    assert end.socket.texts == ["value:2", "reply", "value:4"]
 
 
 async def test_stopping_while_a_write_waits_leaves_no_task() -> None:
