@@ -23,7 +23,7 @@ from asgi_app.bodies import BoundedBodies  # noqa: E402
 from asgi_app.env import env  # noqa: E402
 from asgi_app.hot import Hot  # noqa: E402
 from asgi_app.preferences import prefers_stream  # noqa: E402
-from consumers import control, emulation, routing, sse  # noqa: E402
+from consumers import control, emulation, reporting, routing, sse  # noqa: E402
 from consumers.hub import hub  # noqa: E402
 from consumers.presence import roll  # noqa: E402
 from consumers.relaying import relay  # noqa: E402
@@ -72,9 +72,10 @@ async def _lifespan(receive: Any, send: Any) -> None:
     await wiring.start_node(near=True)
     hub()
     relay()
-    orders = control.start()
+    orders, reporter = control.start(), reporting.start()
     await send({"type": "lifespan.startup.complete"})
     await receive()
+    await reporter.stop()
     await orders.stop()
     await relay().stop()
     await hub().stop()

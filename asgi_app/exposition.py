@@ -7,7 +7,7 @@ processes share one port and each has counts of its own; and the queues, which a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
@@ -21,6 +21,8 @@ from cache_layer.near import Near
 from cache_layer.queues import Statistics
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+#: What other rooms count.
+also: list[Callable[[], Iterable[Metric]]] = []
 #: What `Near.mode` says without the reason.
 NEAR_MODES = ("tracking", "connecting", "refused", "stopped", "off")
 
@@ -56,6 +58,8 @@ class _Process(Collector):
         yield modes
         if self._node.near is not None:
             yield from _near(self._node.near)
+        for counted in also:
+            yield from counted()
 
 
 class _Jobs(Collector):

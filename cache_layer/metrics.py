@@ -22,3 +22,9 @@ events: Counter[Event] = Counter()
 #: time; nobody: its channel is gone; unreadable; gap: channels that may have missed some while the store was away.
 LayerEvent = Literal["delivered", "full", "expired", "nobody", "unreadable", "gap"]
 layer: Counter[LayerEvent] = Counter()
+#: What became of news.  told: once for each subscription; overtaken: newer news came before a slow client took it;
+#: lost: a log overran a slow client, or its epoch is over, and it was told so.
+Push = Literal["told", "overtaken", "lost"]
+pushes: Counter[Push] = Counter()
+#: Connections the server ended, by the code.
+closes: Counter[int] = Counter()

@@ -24,6 +24,7 @@ from asgi_app.access import Identity
 from asgi_app.env import env
 from asgi_app.errors import Unauthenticated
 from asgi_app.topics import Source
+from cache_layer import metrics
 from consumers import calls, effects, identifying, joining, rendering, renewing
 from consumers.alarm import Alarm
 from consumers.calls import Caller
@@ -136,6 +137,11 @@ class Connection:
         """End the connection with a code and its reason; may be called twice."""
         self._do(self._session.close(code))
 
+    @property
+    def stuck(self) -> float:
+        """Seconds a write is under way (`connections.Connection`)."""
+        return self._writer.stuck
+
     def renew(self, identity: Identity, *, judge: bool) -> None:
         """The credentials were read anew (`connections.Connection`)."""
         self._become(replace(self.known, identity=identity), judge=judge)
@@ -178,6 +184,7 @@ class Connection:
         an epoch that all clients read)."""
         position = news.position
         if news.kind == "lost" if position is None else position.epoch != subscription.epoch:
+            metrics.pushes["lost"] += 1
             asyncio.get_running_loop().call_soon(self._unsubscribe, subscription, Unsubscribes.INSUFFICIENT_STATE)
             return None
         return rendering.frame(subscription, news)
@@ -436,6 +443,7 @@ class Connection:
         self.close(Closes.SLOW)
 
     def _end(self, code: Code) -> None:
+        metrics.closes[code.number] += 1
         self._forget_all()
         self._writer.finish(lambda: self._transport.end(code), gone=self._transport.abort)
         self._calm.set()

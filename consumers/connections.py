@@ -29,6 +29,10 @@ class Connection(Protocol):
     #: What carries it, for the counts: websocket, sse, http_stream, events.
     transport: str
 
+    @property
+    def stuck(self) -> float:
+        """Seconds a write to it is under way already, 0 when there is none."""
+
     def drain(self) -> None:
         """Begin to end: the client is told to come back.  Must not block or raise."""
 
@@ -108,6 +112,9 @@ class Connections:
                     self._by_mark.pop(mark, None)
         if not self._open:
             self._empty.set()
+
+    def all(self) -> list[Connection]:
+        return list(self._open)
 
     def known(self) -> list[Connection]:
         """All of somebody."""

@@ -21,6 +21,7 @@ from asgi_app.errors import Denied, MillpondError, TooManyRequests
 from asgi_app.registry import Principal
 from asgi_app.topics import Source
 from asgi_app.wiring import Node, node
+from cache_layer import metrics
 from cache_layer.errors import StoreUnavailable
 from cache_layer.feed import Feed
 from cache_layer.history import LogPage
@@ -71,6 +72,11 @@ class Hub:
         self._reads_behind = asyncio.Semaphore(_READS_BEHIND)
         self.judge = Judge()
         feed.on_gap.append(self._gap)
+
+    @property
+    def lines(self) -> tuple[ValueLine | LogLine, ...]:
+        """All that is followed here, or was a moment ago."""
+        return tuple(self._lines.values())
 
     # Joining and leaving
 
@@ -350,6 +356,7 @@ class Hub:
     # Telling
 
     def _tell(self, line: Line) -> None:
+        metrics.pushes["told"] += len(line.subscriptions)
         if len(line.subscriptions) <= _SMALL:
             for subscription in tuple(line.subscriptions):
                 subscription.holder.touch(subscription)

@@ -191,6 +191,11 @@ class _Stream:
         """End the stream; the client opens it again after its `retry`."""
         self._finish(Unavailable("this process is about to leave", retry_after=1.0))
 
+    @property
+    def stuck(self) -> float:
+        """Seconds a write is under way (`connections.Connection`)."""
+        return self._writer.stuck
+
     def close(self, code: Code) -> None:
         """End the stream (`connections.Connection`): the next one, of a client that comes back, is judged anew."""
         self._finish(Unavailable(code.reason, retry_after=1.0))

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
+from cache_layer import metrics
 from consumers.channel import News, Subscription
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,8 @@ class Writer:
         if self._final is not None or self._ended:
             return
         if self._busy or self._said or self._dirty:
+            if subscription in self._dirty:
+                metrics.pushes["overtaken"] += 1
             self._dirty[subscription] = None
             self._pump()
             return
@@ -96,6 +99,13 @@ class Writer:
                 self._pump()
         except Exception as error:
             self._broke(error)
+
+    @property
+    def stuck(self) -> float:
+        """Seconds the write under way takes already, 0 without one."""
+        if self._deadline is None or self._final is not None:
+            return 0.0
+        return max(0.0, STALLED - (self._deadline.when() - asyncio.get_running_loop().time()))
 
     def forget(self, subscription: Subscription) -> None:
         """Nothing of this subscription is written from now on."""

@@ -136,7 +136,7 @@ async def test_what_does_not_hold_any_more_is_told_apart() -> None:
 class Open:
     """A connection that writes down what it is told."""
 
-    transport = "websocket"
+    transport, stuck = "websocket", 0.0
 
     def __init__(self, all_: Connections, identity: Identity) -> None:
         self._all = all_

@@ -16,7 +16,7 @@ class One:
         self.all = all_
         self.leaves = leaves
         self.drained = 0
-        self.transport = "websocket"
+        self.transport, self.stuck = "websocket", 0.0
 
     def close(self, code: Code) -> None:
         raise AssertionError(code)
