@@ -129,7 +129,7 @@ class Crowd:
         async def one() -> None:
             async with gate, asyncio.timeout(_WITHIN):
                 made = Watcher(self, request, hello)
-                await loop.create_connection(lambda: made, parts.hostname, parts.port)
+                await loop.create_connection(lambda: made, parts.hostname or "", parts.port or 80)
                 await made.ready
                 self.sockets.append(made)
 
@@ -200,7 +200,8 @@ async def main(options: argparse.Namespace) -> None:
 
 async def measure(crowd: Crowd, publish: Callable[[], Awaitable[Any]], seconds: float) -> dict[str, float]:
     """Publish for some seconds."""
-    began, cpu, rounds = time.perf_counter(), time.process_time(), []
+    began, cpu = time.perf_counter(), time.process_time()
+    rounds: list[Round] = []
     while time.perf_counter() - began < seconds or not rounds:
         rounds.append(await crowd.tell(publish))
     took = time.perf_counter() - began
