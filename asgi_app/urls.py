@@ -6,7 +6,19 @@ from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from asgi_app.views import actions, connection, inbox, jobs, notifications, openapi, ops, pages, resources, webhooks
+from asgi_app.views import (
+    actions,
+    connection,
+    inbox,
+    jobs,
+    notifications,
+    openapi,
+    ops,
+    pages,
+    resources,
+    watch,
+    webhooks,
+)
 
 handler400 = "asgi_app.views.faults.bad_request"
 handler403 = "asgi_app.views.faults.forbidden"
@@ -17,6 +29,7 @@ urlpatterns = [
     path("", pages.dashboards, name="dashboards"),
     path("jobs", pages.jobs, name="jobs"),
     path("inbox", inbox.inbox, name="inbox"),
+    path("watch", watch.page, name="watch"),
     path("login", pages.Login.as_view(), name="login"),
     path("logout", LogoutView.as_view(next_page="/"), name="logout"),
     path("api/v1/resources", resources.listing),
@@ -32,6 +45,7 @@ urlpatterns = [
     path("api/v1/notifications", notifications.listing),
     path("api/v1/notifications/read", notifications.read),
     path("api/v1/connection/token", connection.token),
+    path("api/v1/watch", watch.detail),
     path("api/v1/openapi.json", openapi.describe),
     path("api/v1/docs", openapi.docs, name="docs"),
     path("api/v1/webhooks", webhooks.listing),

@@ -4,8 +4,51 @@ from __future__ import annotations
 
 from asgi_app.describing.common import BASE, NO_STORE
 from asgi_app.describing.operations import Operation, answer, parameter
-from asgi_app.describing.shapes import TEXT, listing, record, ref
+from asgi_app.describing.shapes import COUNT, NUMBER, TEXT, listing, nullable, record, ref
 from asgi_app.errors import BadParameters, Denied, NotFound, TooManyRequests
+
+_WATCH = record(
+    {
+        "processes": {
+            "type": "array",
+            "items": record(
+                {
+                    "process": TEXT,
+                    "host": TEXT,
+                    "pid": COUNT,
+                    "draining": {"type": "boolean"},
+                    "feed": {"type": "boolean", "description": "It hears the store."},
+                    "lag": {**NUMBER, "description": "Seconds the loop kept somebody waiting lately."},
+                    "connections": {"type": "object", "additionalProperties": COUNT, "description": "By transport."},
+                    "subscriptions": COUNT,
+                    "watched": {**COUNT, "description": "Topics."},
+                }
+            ),
+        },
+        "topics": {
+            "type": "array",
+            "items": record(
+                {
+                    "topic": TEXT,
+                    "kind": {"enum": ["value", "job", "log", "inbox"]},
+                    "watchers": COUNT,
+                    "hidden": {**COUNT, "description": "Of the watchers, those who do not look at the moment."},
+                    "told": {**NUMBER, "description": "News a minute."},
+                    "computed": {**NUMBER, "description": "Computations a minute, also to the same value."},
+                    "seconds": {**nullable(NUMBER), "description": "How long a computation usually takes."},
+                    "state": {"enum": ["", "fresh", "stale", "pending", "failed"]},
+                    "error": TEXT,
+                }
+            ),
+        },
+        "omitted": COUNT,
+        "slow": {
+            "type": "array",
+            "items": record({"user": TEXT, "transport": TEXT, "stuck": NUMBER, "age": NUMBER}),
+            "description": "Who does not take what is written to them.",
+        },
+    }
+)
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
@@ -78,6 +121,17 @@ OPERATIONS: tuple[Operation, ...] = (
         },
         errors=(BadParameters, NotFound),
         scope="publish",
+        public=False,
+    ),
+    Operation(
+        method="GET",
+        path=f"{BASE}/watch",
+        id="watch",
+        group="Service",
+        doc="Who watches what, in all web processes; for the staff.\n\nAs the processes told it in the last seconds: "
+        "each names its most watched topics, and `omitted` counts the others.",
+        answers={200: answer("It.", _WATCH, headers=NO_STORE)},
+        errors=(Denied,),
         public=False,
     ),
     Operation(

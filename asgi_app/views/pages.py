@@ -24,7 +24,11 @@ DEMO_RESOURCE = "flights.board"
 async def dashboards(request: HttpRequest) -> HttpResponse:
     """`/`: the live dashboards; without the demo, a panel for each declared resource."""
     user = await request.auser()
-    context = {"demo": DEMO_RESOURCE in registry.resources, "username": user.get_username()}
+    context = {
+        "demo": DEMO_RESOURCE in registry.resources,
+        "username": user.get_username(),
+        "staff": getattr(user, "is_staff", False),
+    }
     response = render(request, "dashboards.html", context)
     response["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     response["Cache-Control"] = "private, no-cache"
