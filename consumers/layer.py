@@ -297,7 +297,7 @@ class MillpondChannelLayer(BaseChannelLayer):
         loop = asyncio.get_running_loop()
         lines = self._lines_of.get(loop)
         if lines is None or (self._urls is None and _outlived(lines.post)):
-            lines = self._lines_of[loop] = Lines(Post(self._shop, self._shards()))
+            lines = self._lines_of[loop] = Lines(Post(self._shop, self._open_shards()))
             if loop not in self._hooked:
                 self._hooked.add(loop)
                 at_close(loop, partial(_end, weakref.ref(self), loop))
@@ -308,7 +308,7 @@ class MillpondChannelLayer(BaseChannelLayer):
         if lines is not None:
             await lines.post.close()
 
-    def _shards(self) -> tuple[Shard, ...]:
+    def _open_shards(self) -> tuple[Shard, ...]:
         if self._urls is None:
             return (_shard_of_the_service(),)
         return tuple(Shard(Store(url, deadline=_DEADLINE), Feed(url)) for url in self._urls)
