@@ -18,14 +18,15 @@ from asgi_app.noticing.entries import Standing
 from asgi_app.noticing.keeping import KEPT, KEPT_SECONDS
 from asgi_app.registry import Principal
 from asgi_app.rows import in_database
+from asgi_app.together import Together
 from cache_layer.errors import StoreUnavailable
 from cache_layer.history import LONGEST, LogPage
 from cache_layer.outdated import Outdated
 from cache_layer.publication import Publication, parse_log
 
 PREFIX = "inbox#"
-#: Positions read in one query, and the seconds between two of them.
-_TOGETHER, _PAUSE = 500, 0.02
+#: Positions read in one query.
+_TOGETHER = 500
 #: Seconds a read may take.
 _WITHIN = 2.0
 
@@ -80,7 +81,7 @@ class InboxSource:
     async def read_log(self, after: int | None, limit: int, before: int | None = None) -> LogPage:
         try:
             async with asyncio.timeout(_WITHIN):
-                where = await _standings().of(self._user_id)
+                where = await _asked_together().of(self._user_id)
                 if limit <= 0 or where.top <= (after or 0):
                     return LogPage(epoch=where.epoch, top=where.top, publications=())
                 limit = min(limit, LONGEST)
@@ -89,59 +90,16 @@ class InboxSource:
             raise StoreUnavailable("the database does not answer") from error
 
 
-class _Standings:
-    """Where inboxes stand, read for many at once: who asks while a query runs shares the next one."""
-
-    def __init__(self) -> None:
-        self._asked: dict[str, asyncio.Future[Standing]] = {}
-        self._task: asyncio.Task[None] | None = None
-
-    async def of(self, user_id: str) -> Standing:
-        """Raises Unavailable."""
-        future = self._asked.get(user_id)
-        if future is None:
-            future = self._asked[user_id] = asyncio.get_running_loop().create_future()
-            future.add_done_callback(_seen)
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._answer_all())
-        return await asyncio.shield(future)
-
-    async def _answer_all(self) -> None:
-        try:
-            while self._asked:
-                batch = dict(list(self._asked.items())[:_TOGETHER])
-                for user_id in batch:
-                    del self._asked[user_id]
-                await self._answer(batch)
-                await asyncio.sleep(_PAUSE)
-        finally:
-            self._task = None
-
-    async def _answer(self, batch: dict[str, asyncio.Future[Standing]]) -> None:
-        try:
-            found = await in_database(entries.standing, list(batch), within=_WITHIN)
-        except BaseException as error:
-            for future in batch.values():
-                if not future.done():
-                    future.set_exception(error if isinstance(error, Exception) else StoreUnavailable("it is over"))
-            if not isinstance(error, Exception):
-                raise
-            return
-        for user_id, future in batch.items():
-            if not future.done():
-                future.set_result(found[user_id])
+async def _standings(user_ids: list[str]) -> list[Standing]:
+    found = await in_database(entries.standing, list(set(user_ids)), within=_WITHIN)
+    return [found[user_id] for user_id in user_ids]
 
 
-def _seen(future: asyncio.Future[Standing]) -> None:
-    if not future.cancelled():
-        future.exception()  # it is the waiting ones', who may have gone
+_of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Together[str, Standing]] = WeakKeyDictionary()
 
 
-_of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Standings] = WeakKeyDictionary()
-
-
-def _standings() -> _Standings:
+def _asked_together() -> Together[str, Standing]:
     loop = asyncio.get_running_loop()
     if loop not in _of_loop:
-        _of_loop[loop] = _Standings()
+        _of_loop[loop] = Together(_standings, _TOGETHER)
     return _of_loop[loop]

@@ -46,6 +46,7 @@ class Node:
         self.env = settings_
         self.store = Store(settings_.store_url, settings_.namespace)
         self.feed = Feed(settings_.store_url)
+        self.feed.on_loss.append(self.store.distrust)
         self.history = History(self.store)
         self.watching = Watching(self.store)
         self.near: Near | None = None

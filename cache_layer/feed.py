@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 #: Seconds a channel without listeners stays subscribed: reloads and tab switches come back.
 _LINGER = 5.0
 #: Seconds between proofs of life, and how long the store may take to answer one.
-_PROBE = 5.0
+_PROBE = 4.0
 _SILENCE = 2.0 * _PROBE
 #: Seconds a subscription may take.
 _CONFIRM = 1.5
@@ -52,6 +52,8 @@ class Feed:
         self._connected = asyncio.Event()
         #: Called after the connection was lost and every channel is subscribed again: anything may have been missed.
         self.on_gap: list[Callable[[], None]] = []
+        #: Called when the connection was lost: others to the same store may be dead without knowing.
+        self.on_loss: list[Callable[[], None]] = []
 
     @property
     def healthy(self) -> bool:
@@ -153,6 +155,7 @@ class Feed:
                 await self._session()
             except _LOST as error:
                 log.warning("feed lost: %s", error or type(error).__name__)
+                self._call(self.on_loss)
             finally:
                 self._connected.clear()
                 self._confirmed.clear()
@@ -209,12 +212,16 @@ class Feed:
     def _up(self) -> None:
         self._connected.set()
         if self._had_connection:
-            for told in self.on_gap:
-                try:
-                    told()
-                except Exception:
-                    log.exception("after a gap")
+            self._call(self.on_gap)
         self._had_connection = True
+
+    @staticmethod
+    def _call(listeners: list[Callable[[], None]]) -> None:
+        for told in listeners:
+            try:
+                told()
+            except Exception:
+                log.exception("after the loss of a connection")
 
     def _confirm(self, channel: str) -> None:
         if channel in self._listeners:

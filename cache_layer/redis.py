@@ -120,6 +120,10 @@ class Store:
         """Raises StoreUnavailable when the store does not answer within the deadline, whatever the breaker says."""
         await self._guarded(lambda: self._client.execute_command("PING"))
 
+    def distrust(self) -> None:
+        """A connection to the store was found dead: those that wait in the pool may be, too, and are given up."""
+        self._calls.start(self._pool.disconnect(inuse_connections=False))
+
     async def close(self) -> None:
         """Close all connections; may be called twice."""
         await self._calls.close()

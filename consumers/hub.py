@@ -182,7 +182,8 @@ class Hub:
                 if not await self._read_once(line):
                     break
         except BaseException as error:
-            line.look_again = getattr(error, "retry_after", None) or LOOK_AGAIN[1]
+            # While the feed hears the store it was a connection that failed, and the next one may be a good one.
+            line.look_again = getattr(error, "retry_after", None) or (1.0 if self._feed.healthy else LOOK_AGAIN[1])
             line.reading = None
             self._plan(line)
             raise

@@ -5,16 +5,20 @@ Invariant: a token may allow less than its user may, never more.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 
-from asgi_app import access, tokens
+from asgi_app import access, standing, tokens
 from asgi_app.access import Identity
+from asgi_app.errors import Unauthenticated
 from asgi_app.registry import Principal
+from asgi_app.together import Together
 from asgi_app.tokens import Claims
 
 
@@ -67,15 +71,28 @@ async def identify(scope: Mapping[str, Any], token: str) -> Known:
 
 async def by_token(claims: Claims) -> Known:
     """Who a connection token names.  Raises Unauthenticated for a user who was deactivated, Unavailable."""
-    principal = Principal.public()
+    identity = Identity(principal=Principal.public())
     if claims.sub:
-        principal = await access.with_database(lambda: access.principal_of(claims.sub))
-        if claims.scopes is not None:
-            principal = access.with_scopes(principal, principal.scopes & claims.scopes)
+        found = await _asked_together().of(Identity(principal=access.stranger(claims.sub), at_most=claims.scopes))
+        if isinstance(found, standing.Lost):
+            raise Unauthenticated("this user was deactivated")
+        identity = found
     return Known(
-        identity=Identity(principal=principal, at_most=claims.scopes),
+        identity=identity,
         expires_in=claims.expires_in(time.time()),
         refreshable=True,
         info=claims.info,
         channels=claims.channels,
     )
+
+
+_Asked = Together[Identity, Identity | standing.Lost]
+_of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Asked] = WeakKeyDictionary()
+
+
+def _asked_together() -> _Asked:
+    """When all come back at once, the database is asked for hundreds of them at a time."""
+    loop = asyncio.get_running_loop()
+    if loop not in _of_loop:
+        _of_loop[loop] = Together(lambda identities: standing.reread(identities), standing.MOST)
+    return _of_loop[loop]

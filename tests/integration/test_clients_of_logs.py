@@ -28,11 +28,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 async def process(store: Store, namespace: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Node]:
     """A web process; whoever a token names is a user of just that id."""
 
-    async def principal_of(user_id: str) -> Principal:
+    def stranger(user_id: str) -> Principal:
         scopes = frozenset({"read", "run"})
         return Principal(user_id=user_id, username=user_id, scopes=scopes, is_anonymous=False, permissions=frozenset())
 
-    monkeypatch.setattr(access, "principal_of", principal_of)
+    monkeypatch.setattr(access, "stranger", stranger)
     settings = msgspec.structs.replace(env(), redis_url=store.url, namespace=namespace)
     node = await wiring.start_node(settings)
     node.store._deadline = 5.0  # a busy machine is no store that is away

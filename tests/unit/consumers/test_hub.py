@@ -508,20 +508,25 @@ async def test_a_read_overtaken_again_and_again_is_repeated_soon(hub: Hub, feed:
 
 
 async def test_a_lost_read_is_repeated_after_a_few_seconds(hub: Hub, feed: FakeFeed) -> None:
-    """However long the last failure said to wait."""
+    """However long the last failure said to wait; sooner while the feed hears the store."""
     source = FakeSource()
     _, subscription = await join(hub, source)
     line = subscription.channel
     assert isinstance(line, Line)
     feed.say(source.channel, b'E{"type":"x","retry_after":60}')
     source.now = StoreUnavailable("away")
+    feed.healthy = False
     feed.say(source.channel, b"C")
     await until(lambda: source.reads == 2 and line.reading is None, "the read was lost")
     assert line.retry_after == 60.0
     assert line.next_look(0.0, 0.0) == LOOK_AGAIN[1]
+    feed.healthy = True
+    feed.say(source.channel, b"C")
+    await until(lambda: source.reads == 3 and line.reading is None, "the read was lost again")
+    assert line.next_look(0.0, 0.0) == 1.0
     source.now = TooManyRequests("spent", retry_after=9.0)
     feed.say(source.channel, b"C")
-    await until(lambda: source.reads == 3 and line.reading is None, "it was refused")
+    await until(lambda: source.reads == 4 and line.reading is None, "it was refused")
     assert line.next_look(0.0, 0.0) == 9.0
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 
-from asgi_app import access, tokens
+from asgi_app import access, standing, tokens
 from asgi_app.access import Identity
 from asgi_app.errors import BadParameters, Denied, Unauthenticated, Unavailable, UnknownResource
 from asgi_app.registry import Principal
+from asgi_app.standing import Lost
 from cache_layer.errors import StoreUnavailable
 from consumers import calls, clock, connection, joining, live, routing
 from consumers.connections import Connections
@@ -256,18 +257,23 @@ async def test_connections_over_the_limit_are_closed(world: World) -> None:
 def known(monkeypatch: pytest.MonkeyPatch, identity: Identity | None = None) -> list[None]:
     """No database: tokens of the websocket name users, any other one is that identity.  The renewals of connections."""
 
-    async def principal_of(user_id: str) -> Principal:
-        return user(user_id, scopes=frozenset({"read", "run"})).principal
+    async def reread(identities: Sequence[Identity]) -> list[Identity | Lost]:
+        return [replace(one, principal=_limited(one)) for one in identities]
 
     async def identify(scope: Any) -> Identity:
         assert identity is not None
         return identity
 
     renewed: list[None] = []
-    monkeypatch.setattr(access, "principal_of", principal_of)
+    monkeypatch.setattr(standing, "reread", reread)
     monkeypatch.setattr(access, "identify", identify)
     monkeypatch.setattr(access, "close_old_connections", lambda: renewed.append(None))
     return renewed
+
+
+def _limited(identity: Identity) -> Principal:
+    owner = user(identity.principal.user_id or "", scopes=frozenset({"read", "run"})).principal
+    return owner if identity.at_most is None else access.with_scopes(owner, owner.scopes & identity.at_most)
 
 
 def with_token(token: str) -> dict[str, Any]:
@@ -339,10 +345,10 @@ async def test_a_deactivated_user_is_refused(world: World, monkeypatch: pytest.M
     await peer.say(with_token(tokens.mint_connection("42", 600)))
     await peer.hears()
 
-    async def deactivated(user_id: str) -> Principal:
-        raise Unauthenticated("deactivated")
+    async def deactivated(identities: Sequence[Identity]) -> list[Identity | Lost]:
+        return [Lost.CREDENTIALS for _ in identities]
 
-    monkeypatch.setattr(access, "principal_of", deactivated)
+    monkeypatch.setattr(standing, "reread", deactivated)
     late = Peer()
     await late.open()
     await late.say(with_token(tokens.mint_connection("42", 600)))
