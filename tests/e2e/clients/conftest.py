@@ -48,7 +48,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.fixture(scope="session")
 def people(service: Service) -> People:
     """Users of the shared service."""
-    return People.of(service, "ann", "ben", "reader")
+    return People.of(service, "ann", "ben", "eve", "reader")
 
 
 @pytest.fixture

@@ -46,6 +46,12 @@ class People:
             assert done.status_code == 302, done.text
             return dict(browser.cookies)
 
+    async def log_out(self, cookies: dict[str, str]) -> None:
+        """End such a session."""
+        headers = {"Origin": self.service.url, "X-CSRFToken": cookies["csrftoken"]}
+        async with httpx.AsyncClient(base_url=self.service.url, cookies=cookies, headers=headers) as browser:
+            assert (await browser.post("/logout")).status_code == 302
+
     async def publish(self, topic: str, *items: Any) -> None:
         """Publish each on a log, in this order."""
         for data in items:
@@ -61,6 +67,15 @@ class People:
             answer = await client.post(f"{self.service.url}/api/v1/{path}", json=body, headers=headers)
         assert answer.status_code < 300, answer.text
         return answer.json()
+
+    async def shell(self, code: str) -> str:
+        """Run code on the server; the last line it prints."""
+        said = await asyncio.to_thread(self.service.command, "shell", "-c", code)
+        return (said.splitlines() or [""])[-1]
+
+    async def notify(self, name: str, *titles: str) -> None:
+        """Put notifications into a user's inbox."""
+        await self.shell(f"from asgi_app import notify\nfor title in {titles!r}: notify({self.ids[name]!r}, title)")
 
     async def write(self, name: str, text: str) -> None:
         """Change what `test.source` and `test.watched` show, and say so."""

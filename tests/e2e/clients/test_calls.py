@@ -97,7 +97,10 @@ async def test_many_commands_in_one_frame(make: Make, unique: str) -> None:
     published = await client.batch(*({"op": "publish", "channel": topics[0], "data": n} for n in range(50)))
     assert all("error" not in answer for answer in published)
     await client.hears(topics[0], *range(50)[-50:])
-    asked = [{"op": "presenceStats", "channel": topics[1]}, {"op": "rpc", "method": "method", "data": {}}]
+    asked: list[dict[str, Any]] = [
+        {"op": "presenceStats", "channel": topics[1]},
+        {"op": "rpc", "method": "method", "data": {}},
+    ]
     stats, unknown = await client.batch(*asked)
     assert (stats["result"], unknown["error"]["code"]) == ({"numClients": 1, "numUsers": 1}, 108)
 

@@ -12,7 +12,7 @@ from tests.support.clients.chromium import InChromium
 from tests.support.clients.claims import minted
 from tests.support.clients.stock import Stock, Stocked
 from tests.support.service import Service
-from tests.support.watcher import eventually
+from tests.support.watcher import Watcher, eventually
 
 
 async def user_of(client: Stock, unique: str) -> str:
@@ -175,3 +175,10 @@ async def test_a_command_that_is_too_long(make: Make, unique: str) -> None:
     with pytest.raises(Exception, match=r"."):
         await client.publish(f"open.{unique}", "x" * 70_000)
     assert (await client.event("disconnected")).code == 3
+
+
+async def test_protobuf_is_refused_for_good(service: Service) -> None:
+    """It is not spoken here: said on the open socket."""
+    async with Watcher(service.websocket, use_protobuf=True, proxy=None) as watcher:
+        await eventually(lambda: watcher.disconnected, "the refusal")
+        assert watcher.disconnected[0].code == 3506

@@ -90,9 +90,7 @@ async def test_the_store_is_killed(crowd: list[Stock], broken: People, unique: s
     (store,) = processes(broken.service, "valkey-server") or processes(broken.service, "redis-server")
     store.kill()
     for client in crowd:
-        await client.until(
-            lambda one=client: one.values(value)[-1:] == ["two"], "the value after the loss", value, LONG
-        )
+        await client.reaches(value, "two", LONG)
         back = await client.event("subscribed", log, 2, LONG)
         assert (await client.event("subscribing", log, 2)).code == 2500  # insufficient state
         assert (back.was_recovering, back.recovered, back.offset) == (True, False, 0)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.clients.conftest import Make
 from tests.e2e.clients.people import People
-from tests.support.clients.stock import Event, Stock, Wanted
+from tests.support.clients.stock import Stock, Wanted
 
 _LETTERS = 'äöüß — дякую — 漢字かな交じり文 — 🦆🏔️ — \u2028 — \\u00e4 — "quoted"\n'
 
@@ -110,14 +110,19 @@ async def test_signals_between_values(make: Make, people: People, unique: str) -
     await client.hears(topic, texts[0])
     for n, text in enumerate(texts[1:], 1):
         await people.write(unique, text)
-        await client.until(lambda count=n: len(stale(client, topic)) == count, "stale", topic)
+        await is_stale(client, topic, n)
         await people.post(f"resources/test.source/refresh?name={unique}")
         await client.hears(topic, *texts[: n + 1])
     assert (client.of("disconnected"), client.of("error")) == ([], [])
 
 
-def stale(client: Stock, topic: str) -> list[Event]:
-    return [event for event in client.of("publication", topic) if event.tags.get("kind") == "stale"]
+async def is_stale(client: Stock, topic: str, times: int) -> None:
+    """Wait until it was told so."""
+
+    def said() -> bool:
+        return len([event for event in client.of("publication", topic) if event.tags.get("kind") == "stale"]) >= times
+
+    await client.until(said, f"stale no. {times}", topic)
 
 
 async def test_history_stays_plain(make: Make, people: People, unique: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -44,7 +45,7 @@ def _listens(url: str) -> bool:
         return False
 
 
-def way(service: Service, transport: str, emulation: str = "") -> dict[str, object]:
+def way(service: Service, transport: str, emulation: str = "") -> dict[str, Any]:
     """The wishes of a client that has this transport only."""
     return {
         "endpoints": [(transport, service.url + PATHS[transport])],

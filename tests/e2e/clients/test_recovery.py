@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from tests.e2e.clients.conftest import Make
+import asyncio
+
+from tests.e2e.clients.conftest import Make, in_chromium
 from tests.e2e.clients.people import People
-from tests.support.clients.stock import Wanted
+from tests.support.clients.chromium import InChromium
+from tests.support.clients.stock import Stocked, Wanted
 
 
 async def test_missed_while_away(make: Make, people: People, unique: str) -> None:
@@ -104,3 +107,26 @@ async def test_an_answer_of_getstate_that_is_never_right(make: Make, people: Peo
     await client.subscribe(other, Wanted(get_state=elsewhere))
     await client.until(lambda: len(asked) >= 3, "asked again", other)
     assert client.of("subscribed", other) == []
+
+
+@in_chromium
+async def test_the_network_is_lost_and_comes_back(make: Make, stocked: Stocked, people: People, unique: str) -> None:
+    """The browser says so, the client comes back by itself, and a person has missed nothing."""
+    assert isinstance(stocked, InChromium)
+    log, value = f"open.{unique}", f"test.watched?name={unique}"
+    await people.write(unique, "one")
+    client = await make()
+    await client.connected()
+    await client.subscribed(log)
+    await client.subscribed(value)
+    await people.publish(log, 1)
+    await client.hears(log, 1)
+    async with stocked.offline():
+        assert (await client.event("connecting", number=2)).code == 1
+        await people.publish(log, 2, 3)
+        await people.write(unique, "two")
+        await asyncio.sleep(1)
+        assert client.values(log) == [1]
+    assert (await client.event("subscribed", log, 2)).recovered
+    await client.hears(log, 1, 2, 3)
+    await client.hears(value, "one", "two")

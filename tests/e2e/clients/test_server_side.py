@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.e2e.clients.conftest import Make
 from tests.e2e.clients.people import People
 from tests.support.clients.claims import minted
+from tests.support.clients.stock import Stock
 
 
 async def test_a_token_names_topics(make: Make, people: People, unique: str) -> None:
@@ -67,3 +68,39 @@ async def test_the_inbox_of_a_user(make: Make, people: People) -> None:
     await other.connected()
     await other.subscribe(inbox)
     assert (await other.event("unsubscribed", inbox)).code == 103
+
+
+async def test_notifications(make: Make, people: People, kind: str, unique: str) -> None:
+    """They come as they are made, to each tab; a reconnect brings what was missed; what one tab marks as read the
+    others hear of, without a position of its own."""
+    inbox = f"inbox#{people.ids['eve']}"
+    tab, other = await make(token=minted(people.ids["eve"])), await make(token=minted(people.ids["eve"]))
+    for client in (tab, other):
+        await client.connected()
+        await client.event("subscribed", inbox)
+    await people.notify("eve", f"1 {unique}", f"2 {unique}")
+    for client in (tab, other):
+        await has(client, inbox, f"1 {unique}", f"2 {unique}")
+    await other.disconnect()
+    await people.notify("eve", f"3 {unique}", f"4 {unique} ❄")
+    await other.connect()
+    assert (await other.event("subscribed", inbox, 2)).recovered
+    for client in (tab, other):
+        await has(client, inbox, f"1 {unique}", f"2 {unique}", f"3 {unique}", f"4 {unique} ❄")
+        offsets = client.offsets(inbox)
+        assert offsets == list(range(offsets[0], offsets[0] + 4))
+        assert [event.data["id"] for event in client.of("publication", inbox) if event.offset] == offsets
+    told = len(other.of("publication", inbox))
+    await tab.rpc("ack", {"up_to": tab.offsets(inbox)[-1]})
+    await other.until(lambda: len(other.of("publication", inbox)) > told, "that it was read", inbox)
+    read = other.of("publication", inbox)[-1]
+    assert (read.offset, bool(read.tags.get("kind"))) == (0, True)
+
+
+async def has(client: Stock, inbox: str, *titles: str) -> None:
+    """Wait until exactly these were told."""
+
+    def told() -> list[str]:
+        return [event.data["title"] for event in client.of("publication", inbox) if event.offset]
+
+    await client.until(lambda: told() == [*titles], f"exactly {titles}", inbox)

@@ -104,7 +104,7 @@ async def test_who_comes_back_gets_the_newest_value_only(make: Make, people: Peo
     await client.disconnect()
     for text in ("two", "three"):
         await people.write(unique, text)
-        await watcher.until(lambda wanted=text: watcher.values(topic)[-1:] == [wanted], text, topic)
+        await watcher.reaches(topic, text)
     await client.connect()
     back = await client.event("subscribed", topic, 2)
     assert (back.was_recovering, back.recovered) == (True, True)

@@ -278,3 +278,5 @@ log("small.*", access="public", publish=True, history=2)
 log("brief.*", access="public", publish=True, history=0)
 # Not for the public; and one may read who may not publish.
 log("members.*", access="login", publish=lambda principal, topic: principal.username != "reader", presence=True)
+# For whom a permission of Django lets in.
+log("permitted.*", access="auth.view_group")

@@ -96,6 +96,15 @@ class InChromium(JavaScript):
         finally:
             self._browser.call(self._page.context.clear_cookies())
 
+    @asynccontextmanager
+    async def offline(self) -> AsyncIterator[None]:
+        """Within, the page has no network."""
+        self._browser.call(self._page.context.set_offline(True))
+        try:
+            yield
+        finally:
+            self._browser.call(self._page.context.set_offline(False))
+
     async def _open(self) -> None:
         page = self._page = await self._browser.page()
         page.on("pageerror", lambda error: self.faults.append(str(error)))

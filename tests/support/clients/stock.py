@@ -132,6 +132,10 @@ class Stock(ABC):
         wanted = list(values)
         await self.until(lambda: self.values(channel) == wanted, f"exactly {wanted}", channel, within)
 
+    async def reaches(self, channel: str, value: Any, within: float = 20.0) -> None:
+        """Wait until its newest publication is this, whatever came before."""
+        await self.until(lambda: self.values(channel)[-1:] == [value], f"{value!r} at last", channel, within)
+
     async def until(self, condition: Callable[[], bool], what: str, channel: str = "", within: float = 20.0) -> None:
         """Poll; fails with what was told instead of `what`."""
         try:
