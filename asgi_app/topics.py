@@ -42,6 +42,8 @@ class Snapshot:
     job: str | None
     #: Problem of the last computation (RFC 9457).
     error: Mapping[str, Any] | None
+    #: Seconds its computation took, 0 where that is not known.
+    cost: float = 0.0
 
 
 class Topic(Protocol):
@@ -151,6 +153,7 @@ class ValueSource:
             fresh_for=reading.fresh_for,
             job=reading.job_id,
             error=reading.error,
+            cost=reading.entry.compute_seconds if reading.entry is not None else 0.0,
         )
 
 

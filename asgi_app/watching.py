@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from asgi_app.registry import registry
 from asgi_app.wiring import Node
 from cache_layer.watchers import Watchers
 
@@ -34,6 +33,8 @@ class Topic(msgspec.Struct, frozen=True):
     told: float
     computed: float
     #: fresh, stale, pending or failed; "" for a log.
+    #: Seconds of a computation, the median of the latest ones; None where none is known.
+    seconds: float | None = None
     state: str = ""
     error: str = ""
 
@@ -73,10 +74,9 @@ _DECODER = msgspec.json.Decoder(Report)
 async def overview(node: Node) -> dict[str, Any]:
     """All that is watched, the most watched topics first, and who serves it.  Raises StoreUnavailable."""
     reports = list(_decoded(await Watchers(node.store).read()))
-    topics = added_up(reports)
     return {
         "processes": [_process(report) for report in sorted(reports, key=lambda one: (one.host, one.pid))],
-        "topics": await _with_costs(node, topics),
+        "topics": added_up(reports),
         "omitted": sum(report.watched - len(report.topics) for report in reports),
         "slow": [msgspec.structs.asdict(reader) for report in reports for reader in report.slow],
     }
@@ -99,17 +99,10 @@ def added_up(reports: Sequence[Report]) -> list[dict[str, Any]]:
             if topic.watchers > row["most"]:
                 row |= {"most": topic.watchers, "state": topic.state}
             row["error"] = row["error"] or topic.error
+            row["seconds"] = topic.seconds if row["seconds"] is None else row["seconds"]
     for row in found.values():
         del row["most"]
     return sorted(found.values(), key=lambda row: (-row["watchers"], row["topic"]))
-
-
-async def _with_costs(node: Node, topics: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """With `seconds`: how long a computation of the resource usually takes, None where that is not known."""
-    names = {row["topic"]: row["topic"].partition("?")[0] for row in topics if row["kind"] == "value"}
-    known = [name for name in dict.fromkeys(names.values()) if name in registry.resources]
-    means = await node.queues.usual_seconds_of(known)
-    return [{**row, "seconds": means.get(names.get(row["topic"], ""))} for row in topics]
 
 
 def _process(report: Report) -> dict[str, Any]:

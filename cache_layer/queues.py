@@ -327,13 +327,6 @@ class Queues:
         mean = await self.store.command("GET", self.names.history(name))
         return None if mean is None else float(mean)
 
-    async def usual_seconds_of(self, names: Sequence[str]) -> dict[str, float]:
-        """The same of several, of those where it is known.  Raises StoreUnavailable."""
-        if not names:
-            return {}
-        means = await self.store.command("MGET", *map(self.names.history, names))
-        return {name: float(mean) for name, mean in zip(names, means, strict=True) if mean is not None}
-
     async def note_seconds(self, name: str, took: float) -> None:
         """A run has taken so long: the mean follows, a fifth of the way.  Raises StoreUnavailable."""
         mean = await self.usual_seconds(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
@@ -26,6 +27,8 @@ LOOK_AGAIN = (3.0, 5.0)
 _LOOK_AT_LOG = (15.0, 25.0)
 #: Seconds for which a look at an unfinished value serves everyone who subscribes meanwhile.
 _LOOK_SERVES = 1.0
+#: Computations whose time is remembered.
+_COSTS = 31
 #: Publications of a log that are read when it begins to be followed here.
 _BEGIN_WITH = 256
 
@@ -121,6 +124,8 @@ class ValueLine(Channel, Line):
         Channel.__init__(self)
         Line.__init__(self, source, now)
         self._watched = source.watched
+        #: Seconds its latest computations took.
+        self.costs: deque[float] = deque(maxlen=_COSTS)
 
     @property
     def watched(self) -> bool:
@@ -137,11 +142,14 @@ class ValueLine(Channel, Line):
         return source.read()
 
     def found(self, answer: Snapshot, mark: int, now: float) -> Heard:
+        if answer.cost and not self.costs:
+            self.costs.append(answer.cost)
         return self.read(answer, mark, now=now)
 
     def heard(self, publication: Publication | None, now: float) -> Heard:
         if isinstance(publication, Value):
             entry = publication.entry
+            self.costs.append(entry.compute_seconds)
             return self.published(entry.position, entry.payload, fresh=entry.fresh, now=now), False
         if isinstance(publication, Signal):
             self.signalled(publication.kind, publication.data)

@@ -14,6 +14,7 @@ import secrets
 import socket
 import time
 from collections.abc import Iterable, Iterator
+from statistics import median
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -126,6 +127,7 @@ class Reporter:
             # A line that was made anew in between has begun to count anew.
             told=round(max(0, line.count - told) / minutes, 1),
             computed=round(max(0, line.mark() - computed) / minutes, 1),
+            seconds=_median(line),
             state=line.state if isinstance(line, ValueLine) else "",
             error=_error(line),
         )
@@ -146,6 +148,10 @@ def _kind(line: ValueLine | LogLine) -> str:
     if isinstance(line, LogLine):
         return "inbox" if topic.startswith("inbox#") else "log"
     return "job" if topic.startswith("job:") else "value"
+
+
+def _median(line: Line) -> float | None:
+    return round(median(line.costs), 4) if isinstance(line, ValueLine) and line.costs else None
 
 
 def _error(line: Line) -> str:

@@ -35,7 +35,7 @@ _WATCH = record(
                     "hidden": {**COUNT, "description": "Of the watchers, those who do not look at the moment."},
                     "told": {**NUMBER, "description": "News a minute."},
                     "computed": {**NUMBER, "description": "Computations a minute, also to the same value."},
-                    "seconds": {**nullable(NUMBER), "description": "How long a computation usually takes."},
+                    "seconds": {**nullable(NUMBER), "description": "Of a computation: the median of the latest ones."},
                     "state": {"enum": ["", "fresh", "stale", "pending", "failed"]},
                     "error": TEXT,
                 }
