@@ -68,7 +68,7 @@ class Socket(asyncio.Protocol):
             self._open, self._buffer = True, rest
             self._opened()
         at, size = 0, len(self._buffer)
-        while (frame := _frame(self._buffer, at, size)) is not None:
+        while (frame := frame_at(self._buffer, at, size)) is not None:
             kind, start, at = frame
             if kind == _TEXT:
                 self._heard(self._buffer[start:at])
@@ -84,7 +84,7 @@ class Socket(asyncio.Protocol):
         self._lost(self._code)
 
 
-def _frame(data: bytes, at: int, size: int) -> tuple[int, int, int] | None:
+def frame_at(data: bytes, at: int, size: int) -> tuple[int, int, int] | None:
     """Kind, beginning and end of the next whole frame.  Servers do not mask, and this one does not fragment."""
     if size - at < 2:
         return None
@@ -122,5 +122,8 @@ def never_reading(port: int, *texts: bytes, path: str = "/connection/websocket")
     made.settimeout(10)
     made.connect(("127.0.0.1", port))
     made.sendall(handshake(f"127.0.0.1:{port}", path))
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):  # what comes with the handshake, servers may drop
+        head += made.recv(1) or b"\r\n\r\n"
     made.sendall(b"".join(masked(_TEXT, text) for text in texts))
     return made
