@@ -328,9 +328,9 @@ class Connection:
 
     async def _judge_all(self) -> None:
         for channel, joined in tuple(self._joined.items()):
-            identity = self.identity
-            found = await renewing.renewed(channel, joined, identity.principal)
-            if identity is not self.identity or self._joined.get(channel) is not joined:
+            known = self.known
+            found = await renewing.renewed(channel, joined, known)
+            if known is not self.known or self._joined.get(channel) is not joined:
                 continue  # whoever changed that sees to it
             if isinstance(found, Code):
                 self._unsubscribe(joined.subscription, found)

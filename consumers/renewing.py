@@ -9,9 +9,9 @@ import asyncio
 import logging
 from dataclasses import replace
 
-from asgi_app.registry import Principal
 from asgi_app.topics import open_topic
 from consumers.frames import Code, Unsubscribes
+from consumers.identifying import Known
 from consumers.joining import Joined
 from consumers.judging import FINAL
 
@@ -21,14 +21,15 @@ log = logging.getLogger(__name__)
 _WITHIN = 4.0
 
 
-async def renewed(channel: str, joined: Joined, principal: Principal) -> Joined | Code:
-    """The same subscription with the topic as `principal` may see it, or how it has to end.
+async def renewed(channel: str, joined: Joined, known: Known) -> Joined | Code:
+    """The same subscription with the topic as the client may see it now, or how it has to end.
 
     Who sees another value under the same name now (`vary`) subscribes anew.
     """
     try:
         async with asyncio.timeout(_WITHIN):
-            source = await open_topic(channel, principal, trusted=joined.by_token)
+            trusted = joined.by_token or channel in known.channels
+            source = await open_topic(channel, known.identity.principal, trusted=trusted)
     except FINAL:
         return Unsubscribes.SERVER
     except Exception as error:

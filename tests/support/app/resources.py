@@ -66,6 +66,13 @@ def watched(name: Name) -> str:
     return source(name)
 
 
+@resource("test.pulse", fresh=1, refresh="watched")
+def pulse(name: Name) -> int:
+    """Fresh for a second, and another value at each computation."""
+    note(f"pulse {name}")
+    return time.monotonic_ns()
+
+
 @resource("test.fails", retries=0, error_ttl=2)
 def fails(message: Name = "no luck") -> None:
     """Raises."""
