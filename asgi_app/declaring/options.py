@@ -128,7 +128,9 @@ def alert_reasons(rule: Any, to: Any) -> Iterator[str]:
         yield f"alert_when must be a function (value) -> bool, a text or None, not {rule!r}"
     elif rule is not None:
         yield from _plain_reasons("alert_when", rule, "value")
-    if callable(to):
+    if rule is None and not (isinstance(to, str) and to == "staff"):
+        yield "alert_to says who is told what alert_when finds, and there is none"
+    elif callable(to):
         yield from _plain_reasons("alert_to", to, "params")
     elif isinstance(to, tuple):
         if not to or not all(isinstance(name, str) and name for name in to):
@@ -138,8 +140,6 @@ def alert_reasons(rule: Any, to: Any) -> Iterator[str]:
             "alert_to must be 'staff', a Django permission such as 'sales.view_sale', a tuple of usernames, "
             f"or a function (params) -> users, not {to!r}"
         )
-    elif rule is None and to != "staff":
-        yield "alert_to says who is told what alert_when finds, and there is none"
 
 
 def refresh_of(refresh: Any) -> str:

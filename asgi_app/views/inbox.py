@@ -47,7 +47,7 @@ async def inbox(request: HttpRequest) -> HttpResponse:
 async def _list(request: HttpRequest, principal: Principal) -> dict[str, Any]:
     found = await in_database(page, notices.reader(principal), asked_of(request))
     items = [{**item, "href": link_of(item["data"])} for item in found.items]
-    top = max((item["id"] for item in items), default=0)
+    top = found.position.rpartition("-")[2]
     return {"items": items, "following": found.following, "unread": found.unread, "top": top}
 
 

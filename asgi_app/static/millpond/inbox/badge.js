@@ -33,6 +33,6 @@ function soon() {
 
 if (badge) {
   document.addEventListener("millpond:inbox", ({ detail }) => (detail.kind === "read" ? show(detail.data.unread) : soon()));
-  document.addEventListener("visibilitychange", () => document.hidden || soon());
+  document.addEventListener("visibilitychange", () => document.hidden || !navigator.onLine || soon());
   count();
 }
