@@ -61,6 +61,8 @@ class Board:
 
     def sweep(self) -> None:
         """Forget channels whose consumers are gone."""
+        if not self._departed and not self._strays:
+            return
         while self._departed:
             box = self.boxes.get(self._departed.popleft())
             if box is not None:
