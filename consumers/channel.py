@@ -165,9 +165,12 @@ class Channel:
     # What a subscription is told
 
     def begin(self, subscription: Subscription, since: Position | None, older: list[News], now: float) -> Held:
-        """What a new subscription is told first; a value of its own is enough, whatever it has seen before."""
+        """What a new subscription is told first; a value of its own is enough, whatever it has seen before.
+
+        While there is none, the one that it holds may become valid again: it is not told that anew.
+        """
         value = self.value
-        subscription.sent = value.position if value is not None else None
+        subscription.sent = value.position if value is not None else since if since == self.position else None
         state = "pending" if value is None else "fresh" if self.state == "fresh" else "stale"
         return Held(
             position=self.position or Position("0", 0),

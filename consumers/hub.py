@@ -12,7 +12,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -27,6 +27,7 @@ from cache_layer.feed import Feed
 from cache_layer.history import LogPage
 from cache_layer.outdated import Outdated
 from cache_layer.position import Position
+from cache_layer.watching import Watching
 from consumers.channel import Holder, Subscription
 from consumers.connections import Connections
 from consumers.judging import FINAL, JUDGED_FOR, Judge
@@ -71,6 +72,8 @@ class Hub:
         self._reads = asyncio.Semaphore(_READS)
         self._reads_behind = asyncio.Semaphore(_READS_BEHIND)
         self.judge = Judge()
+        #: Where it is written down what identified users follow.
+        self.watching: Watching | None = None
         feed.on_gap.append(self._gap)
 
     @property
@@ -94,6 +97,8 @@ class Hub:
         try:
             async with asyncio.timeout(JOIN_WITHIN):
                 await self._current(line)
+                if since is not None and line.overtaken_by(since, time.monotonic()):
+                    await asyncio.shield(self._read_soon(line))
                 if since is not None and isinstance(line, LogLine) and line.lacks(since):
                     subscription.older = as_news(await self._older(line, since.offset))
             if subscription not in line.seats:
@@ -106,17 +111,26 @@ class Hub:
             raise
         line.subscriptions[subscription] = None
         self._keep_or_end(line)
+        self._follows(subscription, self.watching and self.watching.add)
         return subscription
 
     def leave(self, subscription: Subscription) -> None:
         """Stop following; may be called twice."""
         line = subscription.channel
-        line.subscriptions.pop(subscription, None)
+        if subscription in line.subscriptions:
+            del line.subscriptions[subscription]
+            self._follows(subscription, self.watching and self.watching.discard)
         if isinstance(line, Line):
             line.seats.pop(subscription, None)
             self._keep_or_end(line)
             if line.seats and not line.watched:
                 self._plan(line)
+
+    def _follows(self, subscription: Subscription, say: Callable[[str, str], None] | None) -> None:
+        """Jobs and values: who follows one sees its end, and is not notified of it once more."""
+        user_id = subscription.holder.identity.principal.user_id
+        if say and user_id and subscription.source.kind == "value":
+            say(user_id, subscription.source.key)
 
     def hide(self, subscription: Subscription, hidden: bool) -> None:
         """Nobody looks at what a subscription brings, or somebody does again: who looks has the newest value soon."""
@@ -431,4 +445,5 @@ def hub() -> Hub:
     if here not in _hubs:
         connections = Connections(here.env.max_connections, here.env.max_connections_per_principal)
         _hubs[here] = Hub(here.feed, here.cache.invalidations_channel, connections)
+        _hubs[here].watching = here.watching
     return _hubs[here]

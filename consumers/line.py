@@ -77,6 +77,15 @@ class Line(ABC):
     def shows(self, now: float) -> bool:
         """Whether what is held may be given to a new subscriber without a read."""
 
+    def overtaken_by(self, since: Position, now: float) -> bool:
+        """Whether the holder of a position may have been told more, by another process, than is known here."""
+        top = self.position
+        if top is None or since.epoch == "":
+            return False
+        if since.epoch != top.epoch:
+            return now >= self.read_at + _LOOK_SERVES
+        return since.offset > top.offset
+
     @abstractmethod
     def next_look(self, now: float, luck: float) -> float | None:
         """Seconds until it should be read again, None for not by the clock.  `luck` in [0, 1) spreads looks."""

@@ -1,1 +1,1 @@
-"""Stands in for channels_redis while its own tests run: their imports, our layer, the store that the tests are given."""
+"""Stands in for channels_redis while its own tests run: their imports, our layer, a store of the tests' own."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from channels.exceptions import ChannelFull
-from channels_redis.utils import here
 
+from channels_redis.utils import here
 from consumers.layer import MillpondChannelLayer
 
 __all__ = ["ChannelFull", "RedisChannelLayer"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from channels_redis.utils import here
-
 from consumers.layer import MillpondChannelLayer
 
 
