@@ -34,7 +34,7 @@ format: $(VENV)/.dev ## put the code into the one format, and repair what ruff c
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev ## figures side by side with what one would use instead
+bench: $(VENV)/.bench ## figures side by side with what one would use instead; some 12 minutes
 	$(BIN)/python -m tests.benchmarks
 
 chaos: $(VENV)/.dev ## bounded runs under faults and deaths, then the books are checked
@@ -56,4 +56,9 @@ $(VENV)/.run: pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.run
 	@echo "installing the tools for development into $(VENV) (once; some 120 MB)" >&2
 	@$(INSTALL) '.[dev,postgres,mysql,results,memcached]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	@echo "installing what is compared into $(VENV) (once; some 40 MB)" >&2
+	@$(INSTALL) '.[dev,postgres,mysql,results,memcached,bench]'
 	@touch $@
