@@ -13,7 +13,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from asgi_app import (
-    admin_webhooks,  # noqa: F401  (what it registers)
+    admin_inboxes,  # noqa: F401  (what it registers)
+    admin_webhooks,  # noqa: F401
     api,
 )
 from asgi_app.errors import MillpondError
