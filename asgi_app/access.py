@@ -55,8 +55,8 @@ class Identity:
     expires_at: float | None = None
     #: Digest of the API token, "" where there is none.
     token: str = ""
-    #: Key of the session, "" where there is none, and its digest, which may be told to others.  They make no difference:
-    #: what two sessions of one user may see is judged once.
+    #: Key of the session, "" where there is none, and its digest, which may be told to others.  Neither
+    #: makes a difference: what two sessions of one user may see is judged once.
     session_key: str = field(default="", compare=False, repr=False)
     session: str = field(default="", compare=False)
     #: The most that a connection token allows, None for all that its user may.
@@ -78,6 +78,12 @@ async def identify(scope: Mapping[str, Any]) -> Identity:
     if token is not None:
         return await _token_identity(_digest(token))
     return await _cookie_identity(scope)
+
+
+def credentials(scope: Mapping[str, Any]) -> tuple[str, str]:
+    """What `identify` goes by: the digest of an API token, or the key of a session, or neither ("" each)."""
+    token = bearer_token(scope)
+    return (_digest(token), "") if token is not None else ("", _session_key(scope))
 
 
 def remembered(header: bytes) -> Principal | None:
@@ -281,14 +287,19 @@ def create_token(username: str, days: int | None, scopes: tuple[str, ...]) -> st
 
 
 async def _cookie_identity(scope: Mapping[str, Any]) -> Identity:
-    if (scope["type"] == "websocket" and not _header(scope, b"origin")) or not origin_allowed(scope):
-        return Identity(principal=Principal.public())
-    session_key = _cookie(scope, settings.SESSION_COOKIE_NAME)
+    session_key = _session_key(scope)
     user = await _session_user(session_key)
     if user is None:
         return Identity(principal=Principal.public())
     principal = await _user_principal(user)
     return Identity(principal=principal, session_key=session_key, session=session_digest(session_key))
+
+
+def _session_key(scope: Mapping[str, Any]) -> str:
+    """Of a cookie that counts, "" without one."""
+    if (scope["type"] == "websocket" and not _header(scope, b"origin")) or not origin_allowed(scope):
+        return ""
+    return _cookie(scope, settings.SESSION_COOKIE_NAME)
 
 
 def session_digest(session_key: str) -> str:

@@ -1,4 +1,4 @@
-"""Do the credentials of open connections still hold, and what do they allow now?  Read for many of them at once.
+"""Whose are credentials, do they still hold, and what do they allow?  Read for many at once.
 
 Invariant: the answers are those that the same credentials would get if they came anew (`access`); a database that does
 not answer says nothing about anybody.
@@ -6,10 +6,10 @@ not answer says nothing about anybody.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Any
+from typing import Any, TypeVar
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.conf import settings
@@ -27,6 +27,8 @@ from asgi_app.access import Identity
 from asgi_app.errors import Unavailable
 from asgi_app.registry import Principal
 
+T = TypeVar("T")
+
 #: Identities in one reading: as many parameters every database takes.
 MOST = 500
 
@@ -40,27 +42,93 @@ class Lost(Enum):
     CREDENTIALS = auto()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Credentials of whom nothing is known yet.  One of these."""
+
+    #: Digest of an API token.
+    token: str = ""
+    session_key: str = ""
+    #: As a connection token names it, and the most that it allows.
+    user_id: str = ""
+    at_most: frozenset[str] | None = None
+
+
+def applies() -> bool:
+    """Whether rights are a matter of Django's own tables; else users are to be asked about one by one."""
+    backends = settings.AUTHENTICATION_BACKENDS
+    return list(backends) == ["django.contrib.auth.backends.ModelBackend"] and issubclass(
+        get_user_model(), PermissionsMixin
+    )
+
+
+async def read(asked: Sequence[Asked]) -> list[Identity | None]:
+    """Who each is, None for who must not come in; otherwise as `reread`.  Only where it `applies`."""
+    return await _with_database(lambda: _read(asked))
+
+
 async def reread(identities: Sequence[Identity]) -> list[Identity | Lost]:
     """What has become of each, in a handful of queries on a thread of its own.  At most `MOST`, none of the public.
 
     Raises Unavailable when the database does not answer.
     """
+    return await _with_database(lambda: _reread(identities))
+
+
+async def _with_database(work: Callable[[], list[T]]) -> list[T]:
     try:
-        return await access.with_database(lambda: _in_a_thread(identities))
+        return await access.with_database(lambda: _in_a_thread(work))
     except DatabaseFailure as error:
         raise Unavailable("the database does not answer", retry_after=2.0, extra={"part": "database"}) from error
 
 
-async def _in_a_thread(identities: Sequence[Identity]) -> list[Identity | Lost]:
+async def _in_a_thread(work: Callable[[], list[T]]) -> list[T]:
     async with ThreadSensitiveContext():
-        return await sync_to_async(_closing)(identities)
+        return await sync_to_async(_closing)(work)
 
 
-def _closing(identities: Sequence[Identity]) -> list[Identity | Lost]:
+def _closing(work: Callable[[], list[T]]) -> list[T]:
     try:
-        return _reread(identities)
+        return work()
     finally:
         connections.close_all()  # they are this thread's, which ends
+
+
+def _read(asked: Sequence[Asked]) -> list[Identity | None]:
+    tokens = _tokens({one.token for one in asked if one.token})
+    sessions = _sessions({one.session_key for one in asked if one.session_key})
+    ids = {str(row.user_id) for row in tokens.values()} | {one.user_id for one in asked}
+    ids |= {str(session[SESSION_KEY]) for session in sessions.values() if SESSION_KEY in session}
+    users = _users(ids)
+    granted = _permissions(users)
+    now = {user_id: access.principal_with(user, granted[user_id]) for user_id, user in users.items()}
+    return [_who(one, users, now, tokens, sessions) for one in asked]
+
+
+def _who(
+    asked: Asked,
+    users: Mapping[str, Any],
+    now: Mapping[str, Principal],
+    tokens: Mapping[str, Any],
+    sessions: Mapping[str, Mapping[str, Any]],
+) -> Identity | None:
+    if asked.session_key:
+        session = sessions.get(asked.session_key, {})
+        user = users.get(str(session.get(SESSION_KEY, "")))
+        if user is None or not user.is_active or not _opened_by(session, user):
+            return Identity(principal=Principal.public())
+        digest = access.session_digest(asked.session_key)
+        return Identity(principal=now[str(user.pk)], session_key=asked.session_key, session=digest)
+    row = tokens.get(asked.token)
+    if asked.token and row is None:
+        return None
+    known = Identity(
+        principal=access.stranger(str(row.user_id) if row is not None else asked.user_id),
+        token=asked.token,
+        at_most=asked.at_most,
+    )
+    found = _one(known, users, now, tokens, sessions)
+    return found if isinstance(found, Identity) else None
 
 
 def _reread(identities: Sequence[Identity]) -> list[Identity | Lost]:
@@ -125,7 +193,7 @@ def _keys(model: Any, ids: Iterable[str]) -> Iterable[Any]:
 
 def _permissions(users: Mapping[str, Any]) -> dict[str, set[str]]:
     """What each user is granted.  In three queries where that is a matter of Django's own tables, else one by one."""
-    if not _by_the_tables():
+    if not applies():
         return {
             user_id: set(user.get_all_permissions()) if hasattr(user, "get_all_permissions") else set()
             for user_id, user in users.items()
@@ -144,13 +212,6 @@ def _permissions(users: Mapping[str, Any]) -> dict[str, set[str]]:
                 everything = {f"{label}.{name}" for label, name in rows}
             granted[user_id] = everything
     return granted
-
-
-def _by_the_tables() -> bool:
-    backends = settings.AUTHENTICATION_BACKENDS
-    return list(backends) == ["django.contrib.auth.backends.ModelBackend"] and issubclass(
-        get_user_model(), PermissionsMixin
-    )
 
 
 def _tokens(digests: Collection[str]) -> dict[str, Any]:

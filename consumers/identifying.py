@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -18,8 +18,11 @@ from asgi_app import access, standing, tokens
 from asgi_app.access import Identity
 from asgi_app.errors import Unauthenticated
 from asgi_app.registry import Principal
+from asgi_app.standing import Asked
 from asgi_app.together import Together
 from asgi_app.tokens import Claims
+
+Q, A = TypeVar("Q"), TypeVar("A")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,16 +67,30 @@ async def identify(scope: Mapping[str, Any], token: str) -> Known:
         return await by_token(tokens.verify_connection(token))
     if not any(name in (b"authorization", b"cookie") for name, _ in scope["headers"]):
         return PUBLIC
-    identity = await access.with_database(lambda: access.identify(scope))
+    identity = await of_request(scope)
     ends = identity.expires_at
     return Known(identity=identity, expires_in=None if ends is None else ends - time.time())
+
+
+async def of_request(scope: Mapping[str, Any]) -> Identity:
+    """Whose the API token or the session of a request is.  Raises Unauthenticated, Unavailable."""
+    token, session_key = access.credentials(scope)
+    if not token and not session_key:
+        return PUBLIC.identity
+    if not standing.applies():
+        return await access.with_database(lambda: access.identify(scope))
+    found = await _together(standing.read).of(Asked(token=token, session_key=session_key))
+    if found is None:
+        raise Unauthenticated("the token is unknown or expired")
+    return found
 
 
 async def by_token(claims: Claims) -> Known:
     """Who a connection token names.  Raises Unauthenticated for a user who was deactivated, Unavailable."""
     identity = Identity(principal=Principal.public())
     if claims.sub:
-        found = await _asked_together().of(Identity(principal=access.stranger(claims.sub), at_most=claims.scopes))
+        known = Identity(principal=access.stranger(claims.sub), at_most=claims.scopes)
+        found = await _together(standing.reread).of(known)
         if isinstance(found, standing.Lost):
             raise Unauthenticated("this user was deactivated")
         identity = found
@@ -86,13 +103,12 @@ async def by_token(claims: Claims) -> Known:
     )
 
 
-_Asked = Together[Identity, Identity | standing.Lost]
-_of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Asked] = WeakKeyDictionary()
+_of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, Together[Any, Any]]] = WeakKeyDictionary()
 
 
-def _asked_together() -> _Asked:
+def _together(ask: Callable[[Sequence[Q]], Awaitable[Sequence[A]]]) -> Together[Q, A]:
     """When all come back at once, the database is asked for hundreds of them at a time."""
-    loop = asyncio.get_running_loop()
-    if loop not in _of_loop:
-        _of_loop[loop] = Together(lambda identities: standing.reread(identities), standing.MOST)
-    return _of_loop[loop]
+    kinds = _of_loop.setdefault(asyncio.get_running_loop(), {})
+    if ask not in kinds:
+        kinds[ask] = Together(ask, standing.MOST)
+    return kinds[ask]

@@ -20,7 +20,6 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from asgi_app import access
 from asgi_app.access import Identity
 from asgi_app.env import env
 from asgi_app.errors import (
@@ -37,6 +36,7 @@ from asgi_app.registry import Principal
 from asgi_app.topics import Source, open_topic
 from cache_layer.errors import StoreUnavailable
 from cache_layer.position import Position
+from consumers import identifying
 from consumers.channel import Channel, News, Subscription
 from consumers.effects import HeldLog
 from consumers.frames import Code
@@ -95,7 +95,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 
 async def _identity(scope: Any) -> Identity:
     if any(name in (b"authorization", b"cookie") for name, _ in scope["headers"]):
-        identity = await access.with_database(lambda: access.identify(scope))
+        identity = await identifying.of_request(scope)
     else:
         identity = Identity(principal=Principal.public())
     if identity.principal.is_anonymous and not env().anonymous:

@@ -24,7 +24,8 @@ from asgi_app import access, control, standing
 from asgi_app.access import Identity
 from asgi_app.env import env
 from asgi_app.models import ApiToken
-from asgi_app.standing import Lost
+from asgi_app.registry import Principal
+from asgi_app.standing import Asked, Lost
 from consumers import control as controls
 from consumers.connections import Connections
 from consumers.control import Control
@@ -90,6 +91,28 @@ async def test_what_has_not_changed_is_read_as_it_was() -> None:
     known += [Identity(principal=access.stranger(name)) for name in ("stranger-42", " 1", "9" * 30, "")]
     assert len({one.principal.permissions for one in known}) == 6
     assert await standing.reread(known) == known
+
+
+async def test_whoever_comes_is_who_they_would_be_alone() -> None:
+    """Read together, and the same as one by one; also those who must not come in."""
+    users = await sync_to_async(people)()
+    known = await known_by_each_way(users)
+    known += [Identity(principal=access.stranger("stranger-42"))]
+    asked = [
+        Asked(token=one.token, session_key=one.session_key, user_id=_named(one), at_most=one.at_most) for one in known
+    ]
+    found = await standing.read([*asked, Asked(token="x"), Asked(session_key="x")])
+    assert found == [*known, None, Identity(principal=Principal.public())]
+    assert [one.session_key for one in found[:-2] if one] == [one.session_key for one in known]
+    await sync_to_async(User.objects.all().update)(is_active=False)
+    out = await standing.read(asked)
+    assert [None if one is None else one.principal.is_anonymous for one in out] == [True, None, None, None] * 6 + [
+        False
+    ]
+
+
+def _named(identity: Identity) -> str:
+    return "" if identity.token or identity.session_key else identity.principal.user_id or ""
 
 
 async def test_it_costs_the_same_few_queries_for_many() -> None:

@@ -266,6 +266,7 @@ def known(monkeypatch: pytest.MonkeyPatch, identity: Identity | None = None) -> 
 
     renewed: list[None] = []
     monkeypatch.setattr(standing, "reread", reread)
+    monkeypatch.setattr(standing, "applies", lambda: False)
     monkeypatch.setattr(access, "identify", identify)
     monkeypatch.setattr(access, "close_old_connections", lambda: renewed.append(None))
     return renewed
