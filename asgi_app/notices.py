@@ -169,7 +169,7 @@ def _append(user_id: str, draft: Draft, alias: str) -> int:
         replaces=replaced,
     )
     made.expires_at = None if draft.expires is None else in_seconds(draft.expires)
-    made.read_at = Now() if draft.read else None  # type: ignore[assignment]
+    made.read_at = Now() if draft.read else None
     made.save(using=alias, force_insert=True)
     telling.tell_after_commit(user_id, inbox.epoch, rows.get(number=inbox.last))
     return inbox.last

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -111,7 +111,7 @@ class Hub:
             raise
         line.subscriptions[subscription] = None
         self._keep_or_end(line)
-        self._follows(subscription, self.watching and self.watching.add)
+        self._follows(subscription, True)
         return subscription
 
     def leave(self, subscription: Subscription) -> None:
@@ -119,18 +119,18 @@ class Hub:
         line = subscription.channel
         if subscription in line.subscriptions:
             del line.subscriptions[subscription]
-            self._follows(subscription, self.watching and self.watching.discard)
+            self._follows(subscription, False)
         if isinstance(line, Line):
             line.seats.pop(subscription, None)
             self._keep_or_end(line)
             if line.seats and not line.watched:
                 self._plan(line)
 
-    def _follows(self, subscription: Subscription, say: Callable[[str, str], None] | None) -> None:
+    def _follows(self, subscription: Subscription, does: bool) -> None:
         """Jobs and values: who follows one sees its end, and is not notified of it once more."""
-        user_id = subscription.holder.identity.principal.user_id
-        if say and user_id and subscription.source.kind == "value":
-            say(user_id, subscription.source.key)
+        user_id, source = subscription.holder.identity.principal.user_id, subscription.source
+        if self.watching is not None and user_id and source.kind == "value":
+            (self.watching.add if does else self.watching.discard)(user_id, source.key)
 
     def hide(self, subscription: Subscription, hidden: bool) -> None:
         """Nobody looks at what a subscription brings, or somebody does again: who looks has the newest value soon."""
