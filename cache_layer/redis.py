@@ -122,7 +122,13 @@ class Store:
 
     def distrust(self) -> None:
         """A connection to the store was found dead: those that wait in the pool may be, too, and are given up."""
-        self._calls.start(self._pool.disconnect(inuse_connections=False))
+        self._calls.start(self._give_up_idle())
+
+    async def _give_up_idle(self) -> None:
+        idle = self._pool._available_connections
+        for connection in tuple(idle):
+            if connection in idle:  # waiting for its end, as the pool does, would leave it there for others to take
+                await connection.disconnect(nowait=True)
 
     async def close(self) -> None:
         """Close all connections; may be called twice."""
