@@ -46,7 +46,7 @@ _SLICE = 32
 
 _CODES: dict[Lost, Code] = {
     # It comes back, as whoever it is by now.
-    Lost.SESSION: Closes.STATE_INVALIDATED,
+    Lost.SESSION: Closes.FORCE_RECONNECT,
     Lost.CREDENTIALS: Closes.INVALID_TOKEN,
 }
 
@@ -102,7 +102,7 @@ class Control:
             self._end(self._connections.of(f"user {order.kick}"), Closes.FORCE_DISCONNECT)
         if order.session:
             self._remember(f"session {order.session}")
-            self._end(self._connections.of(f"session {order.session}"), Closes.STATE_INVALIDATED)
+            self._end(self._connections.of(f"session {order.session}"), Closes.FORCE_RECONNECT)
         for user_id in order.users:
             self._remember(f"user {user_id}")
             self._look_soon(self._connections.of(f"user {user_id}"), judge=True)
