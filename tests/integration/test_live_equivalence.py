@@ -32,7 +32,13 @@ from tests.support.proxy import DOWN, Proxy
 from tests.support.store import StoreServer
 from tests.support.watcher import eventually
 
-SEEDS = range(int(os.environ.get("LIVE_SEEDS", "8")))
+pytestmark = [
+    # What a proxy cuts in the moment it is made, asyncio gives to nobody.
+    pytest.mark.filterwarnings("ignore:unclosed"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+#: How many, or from which to which.
+SEEDS = range(*map(int, os.environ.get("LIVE_SEEDS", "8").split("-")))
 TOPICS: dict[str, Kind] = {"p.long": "log", "p.short": "log", "p.value?name=a": "value", "p.value?name=b": "value"}
 _STEPS, _CLIENTS, _PROCESSES = 120, 8, 3
 _SETTLED = 40.0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -96,6 +97,8 @@ class Client:
         self.view: dict[str, list[Any]] = {topic: [] for topic in topics}
         self.states: dict[str, Any] = {}
         self.closes: list[int] = []
+        #: The last that it has heard and said, for whoever looks for what went wrong.
+        self.last: deque[str] = deque(maxlen=40)
         self.reads = asyncio.Event()
         self.reads.set()
         self.line: Line | None = None
@@ -144,6 +147,7 @@ class Client:
 
     def heard(self, text: str) -> None:
         """A frame."""
+        self.last.append(text[:300])
         for line in text.split("\n"):
             said = json.loads(line)
             if not said:
@@ -209,7 +213,10 @@ class Client:
         if not publication.get("offset"):
             return
         data = publication["data"]
+        before = len(record.wrong)
         record.told(publication["offset"], data.get("n", 0) if isinstance(data, dict) else 0)
+        if len(record.wrong) > before:
+            record.wrong[-1] += f" of {topic}, after " + "\n    ".join(self.last)
         self.view[topic] = [data] if record.kind == "value" else [*self.view[topic], data]
 
     def _subscribe(self, topic: str) -> dict[str, Any]:
@@ -230,4 +237,6 @@ class Client:
 
     def _say(self, *commands: dict[str, Any]) -> None:
         assert self.line is not None
-        self.line.connection.receive("\n".join(map(json.dumps, commands)))
+        text = "\n".join(map(json.dumps, commands))
+        self.last.append(f"> {text}")
+        self.line.connection.receive(text)
