@@ -55,7 +55,18 @@ class Relay:
         self._waiting: deque[_Message] = deque()
         self._waiting_bytes = 0
         self._sending: asyncio.Task[None] | None = None
-        feed.attach(store.names.node_channel(self.node), self._arrived)
+        self._feed, self._channel = feed, store.names.node_channel(self.node)
+        feed.attach(self._channel, self._arrived)
+
+    async def listens(self) -> None:
+        """Return when what other processes bring is known to arrive here, or when the store does not say so in time.
+
+        Before a client is told where its stream is: the first ones of a process come while it begins to listen.
+        """
+        if not self._feed.confirmed(self._channel):
+            with suppress(StoreUnavailable):
+                await self._feed.subscribe(self._channel, _ignore)
+            self._feed.unsubscribe(self._channel, _ignore)
 
     def enter(self, take: Take) -> str:
         """A stream has begun; the secret name under which its client speaks."""
@@ -144,6 +155,10 @@ class Relay:
         else:
             for message, count in zip(batch, counts, strict=True):
                 _answer(message, int(count))
+
+
+def _ignore(_: bytes) -> None:
+    """Only the confirmation is wanted."""
 
 
 def _answer(message: _Message, answer: int | StoreUnavailable) -> None:

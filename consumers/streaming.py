@@ -78,6 +78,7 @@ class Stream:
         self._serving = asyncio.current_task()
         try:
             await self._begin()
+            await self._relay.listens()
             self._connection.open()
             self._connection.receive(command)
             while (await receive())["type"] != "http.disconnect":

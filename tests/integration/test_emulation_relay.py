@@ -56,6 +56,22 @@ async def test_all_arrives_in_its_order(two: tuple[Process, Process]) -> None:
     assert told == texts
 
 
+async def test_a_process_that_has_just_begun(two: tuple[Process, Process], store: Store) -> None:
+    """Whoever was told its name after `listens` is heard, though it only begins to listen; nobody waits for long."""
+    here, _ = two
+    told: list[str] = []
+    feed = Feed(store.url)
+    new = Relay(store, feed)
+    async with asyncio.timeout(10):
+        await new.listens()  # the feed does not even try yet
+    assert not await here.relay.pass_on(new.enter(told.append), new.node, "too early")
+    await feed.start()
+    await new.listens()
+    assert await here.relay.pass_on(new.enter(told.append), new.node, "text")
+    await eventually(lambda: told == ["text"], "it arrives")
+    await feed.stop()
+
+
 async def test_streams_hear_what_is_theirs(two: tuple[Process, Process]) -> None:
     here, there = two
     one: list[str] = []

@@ -25,6 +25,9 @@ class Feed(FakeFeed):
     def attach(self, channel: str, listener: Callable[[bytes], None]) -> None:
         self.listeners.setdefault(channel, []).append(listener)
 
+    def confirmed(self, channel: str) -> bool:
+        return True
+
 
 class World:
     """One process: a hub, its feed, a relay, and the one topic `a`."""
