@@ -15,6 +15,7 @@ import pytest
 
 from tests.e2e.clients.conftest import CHROMIUM_KINDS, NODE, Stocks
 from tests.e2e.clients.people import People
+from tests.e2e.clients.test_fallbacks import PATHS
 from tests.e2e.test_faults import processes
 from tests.support.clients.claims import SECRET
 from tests.support.clients.stock import Stock, Wishes
@@ -35,18 +36,28 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
 
 @pytest.fixture(params=["outside browsers", pytest.param("browsers", marks=pytest.mark.browser)])
 async def crowd(request: pytest.FixtureRequest, broken: People, stocks: Stocks) -> AsyncIterator[list[Stock]]:
-    """Two clients of each kind, connected."""
+    """A client of each kind for each transport that it has, connected."""
     url = broken.service.url
     await asyncio.to_thread(until, lambda: httpx.get(f"{url}/readyz").status_code == 200, "it is well", LONG)
     kinds = CHROMIUM_KINDS if request.param == "browsers" else [*NODE, "python"]
     made = [stocks.find(kind, url) for kind in kinds]
-    wishes = Wishes(endpoints=[("websocket", broken.service.websocket)])
-    clients = [await stocked.new(wishes) for stocked in made for _ in range(2)]
+    clients = [
+        await stocked.new(wishes) for kind, stocked in zip(kinds, made, strict=True) for wishes in ways(kind, url)
+    ]
     for client in clients:
         await client.connected()
     yield clients
     for stocked in made:
         await stocked.forget_all()
+
+
+def ways(kind: str, url: str) -> Iterator[Wishes]:
+    """Of how many transports a client may have the choice, alone."""
+    addresses = {"websocket": url.replace("http", "ws", 1) + "/connection/websocket"}
+    if kind != "python":
+        addresses |= {transport: url + path for transport, path in PATHS.items()}
+    for way in addresses.items():
+        yield Wishes(endpoints=[way], emulation=f"{url}/emulation")
 
 
 async def test_the_web_processes_are_killed(crowd: list[Stock], broken: People, unique: str) -> None:
