@@ -208,8 +208,8 @@ def _permissions(users: Mapping[str, Any]) -> dict[str, set[str]]:
     for user_id, user in users.items():
         if user.is_active and user.is_superuser:
             if everything is None:
-                rows = Permission.objects.values_list("content_type__app_label", "codename").order_by()
-                everything = {f"{label}.{name}" for label, name in rows}
+                all_ = Permission.objects.values_list("content_type__app_label", "codename").order_by()
+                everything = {f"{label}.{name}" for label, name in all_}
             granted[user_id] = everything
     return granted
 

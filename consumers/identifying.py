@@ -22,7 +22,8 @@ from asgi_app.standing import Asked
 from asgi_app.together import Together
 from asgi_app.tokens import Claims
 
-Q, A = TypeVar("Q"), TypeVar("A")
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@ from asgi_app.watching import Report, Topic
 
 
 def topic(name: str, watchers: int, **more: Any) -> Topic:
-    return Topic(**{"topic": name, "kind": "value", "watchers": watchers, "hidden": 0, "told": 0, "computed": 0} | more)
+    head: dict[str, Any] = {"topic": name, "kind": "value", "watchers": watchers}
+    return Topic(**head | {"hidden": 0, "told": 0.0, "computed": 0.0} | more)
 
 
 def report(*topics: Topic) -> Report:
