@@ -20,6 +20,7 @@ function show(unread) {
 
 async function count() {
   timer = 0;
+  if (!navigator.onLine) return; // it is asked again once the browser is back
   try {
     show((await readPage("", 1)).unread);
   } catch {
@@ -33,6 +34,7 @@ function soon() {
 
 if (badge) {
   document.addEventListener("millpond:inbox", ({ detail }) => (detail.kind === "read" ? show(detail.data.unread) : soon()));
-  document.addEventListener("visibilitychange", () => document.hidden || !navigator.onLine || soon());
+  document.addEventListener("visibilitychange", () => document.hidden || soon());
+  window.addEventListener("online", soon);
   count();
 }
