@@ -63,6 +63,8 @@ class InboxSource:
     kind: Literal["log"] = "log"
     watched = False
     rules = _RULES
+    #: Whoever writes a notification may die before it is told; and many are looked at in one query.
+    looks = (6.0, 10.0)
 
     def __init__(self, user_id: str, principal: Principal) -> None:
         self._user_id, self._principal = user_id, principal

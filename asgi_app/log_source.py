@@ -22,6 +22,7 @@ class LogSource:
 
     kind: Literal["log"] = "log"
     watched = False
+    looks = (15.0, 25.0)
 
     def __init__(self, topic: str, rules: LogRules, principal: Principal, *, trusted: bool = False) -> None:
         self.topic, self.rules = topic, rules

@@ -86,6 +86,8 @@ class Log(Topic, Protocol):
     kind: Literal["log"]
     #: What may be asked of it, and how much the store keeps.
     rules: LogRules
+    #: Seconds between looks at its position, least and most: what was published may have been lost on its way.
+    looks: tuple[float, float]
 
     async def read_log(self, after: int | None, limit: int, before: int | None = None) -> LogPage:
         """Between two offsets, both exclusive: the oldest `limit` after `after`, or without it the newest `limit`.

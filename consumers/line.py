@@ -23,8 +23,6 @@ from consumers.ring import Ring
 
 #: Seconds between looks at a value that is on its way: its computation may have been lost.
 LOOK_AGAIN = (3.0, 5.0)
-#: Seconds between looks at the position of a log: what was published may have been lost on its way.
-_LOOK_AT_LOG = (15.0, 25.0)
 #: Seconds for which a look at an unfinished value serves everyone who subscribes meanwhile.
 _LOOK_SERVES = 1.0
 #: Computations whose time is remembered.
@@ -196,6 +194,7 @@ class LogLine(Ring, Line):
 
     def __init__(self, source: Log, now: float) -> None:
         Ring.__init__(self, source.rules.history, source.rules.ttl)
+        self._looks = source.looks
         Line.__init__(self, source, now)
 
     def shows(self, now: float) -> bool:
@@ -228,7 +227,7 @@ class LogLine(Ring, Line):
         return False
 
     def next_look(self, now: float, luck: float) -> float | None:
-        soonest, latest = _LOOK_AT_LOG
+        soonest, latest = self._looks
         return (1.0 - luck / 2) * self.look_again if self.suspect else soonest + luck * (latest - soonest)
 
 
