@@ -13,22 +13,25 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks import fanout, hits, machine, scaling, stampede
+from tests.benchmarks import fanout, hits, l2clients, machine, offload, scaling, stampede, start
 from tests.benchmarks.table import Table
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 COMPARISONS: dict[str, Callable[[Path, float, int], Table]] = {
     "hits": hits.measure,
     "fanout": fanout.measure,
+    "offload": offload.measure,
     "stampede": stampede.measure,
+    "l2clients": l2clients.measure,
+    "start": start.measure,
     "scaling": scaling.measure,
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
-    parser.add_argument("--seconds", type=float, default=3.0, help="seconds of one round of one case (3)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of each case (5)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="seconds of one round of one case (2)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each case (3)")
     parser.add_argument("--only", choices=COMPARISONS, help="one comparison, printed and not written to RESULTS.md")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is stopped then, too
@@ -36,7 +39,7 @@ def main() -> None:
     print(where, flush=True)
     tables = []
     for name in [options.only] if options.only else COMPARISONS:
-        with tempfile.TemporaryDirectory(prefix="millpond-bench-") as home:
+        with tempfile.TemporaryDirectory(prefix="mpb-") as home:  # short enough for the path of a socket
             tables.append(COMPARISONS[name](Path(home), options.seconds, options.rounds))
         print(f"\n{tables[-1].markdown()}", flush=True)
     if not options.only:

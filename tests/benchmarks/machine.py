@@ -10,7 +10,8 @@ from pathlib import Path
 from asgi_app.env import available_cores
 from asgi_app.running import embedded
 
-_PACKAGES = ("Django", "uvicorn", "uvloop", "httptools", "redis", "hiredis", "celery", "msgspec")
+_PACKAGES = ("Django", "uvicorn", "uvloop", "httptools", "redis", "hiredis", "celery", "msgspec", "websockets")
+_RIVALS = ("channels", "channels_redis", "fastapi", "pydantic", "cashews", "coredis", "valkey-glide")
 
 
 def describe() -> str:
@@ -18,11 +19,13 @@ def describe() -> str:
     load = "/".join(f"{average:.1f}" for average in os.getloadavg())
     store = embedded.find_server()
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    rivals = ", ".join(f"{name} {version(name)}" for name in _RIVALS)
     machine = f"{_processor()}, {available_cores()} cores for us, {platform.system()} {platform.machine()}"
     return "\n".join(
         (
             f"* {machine}; load averages at the start {load}",
             f"* Python {platform.python_version()}, {packages}",
+            f"* compared with: {rivals}",
             f"* store: {store.path.name} {'.'.join(map(str, store.version))} on a unix socket, without persistence",
         )
     )

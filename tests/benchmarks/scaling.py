@@ -1,4 +1,4 @@
-"""E. Scaling: what more processes, threads and workers do for jobs, and a queue of its own for slow ones.
+"""H. Scaling: what more processes, threads and workers do for jobs, and a queue of its own for slow ones.
 
 Times are those of the jobs themselves (`created_at`, `started_at`, `finished_at`); the jobs only wait, as jobs do that
 ask other services, so that the machine's few cores are not the limit.
@@ -24,7 +24,7 @@ from tests.benchmarks.table import Table
 from tests.support.service import ROOT, Service
 
 #: How many jobs are waited for in one round, and how long each sleeps.
-JOBS, SLEEP = 32, 0.5
+JOBS, SLEEP = 16, 0.5
 #: Long jobs that stand before the short ones, and how long they take.
 LONG_JOBS, LONG, SHORT_JOBS = 6, 1.5, 10
 
@@ -78,7 +78,7 @@ def measure(home: Path, seconds: float, rounds: int) -> Table:
         what = f"{SHORT_JOBS} short jobs behind {LONG_JOBS} of {LONG:g} s"
         rows.append((name, what, shown, f"{median(waits) / first:.2f}"))
     return Table(
-        title="E. Scaling of workers",
+        title="H. Scaling of workers",
         about="Jobs that only wait, so that the cores are not the limit; the broker is the store.  Of the short jobs "
         f"the median wait of a round counts.  Medians of {rounds} rounds, and from the least to the most; the ratio is "
         "to the first line of each kind.",

@@ -19,6 +19,24 @@ def table() -> list[dict[str, Any]]:
     return rows()
 
 
+@resource("bench.page", fresh=3600, offload=False)
+async def page(n: int = 0) -> list[dict[str, Any]]:
+    """The same, under any number of keys; computed in the web process."""
+    return rows()
+
+
+@resource("bench.clock", fresh=3600)
+def clock(n: int = 0) -> dict[str, Any]:
+    """When it was computed, by the clock that all processes of the machine share, in a value of some 480 bytes."""
+    return {"pad": "x" * 400, "at": time.perf_counter()}
+
+
+@resource("bench.quick", fresh=3600)
+def quick(n: int = 0) -> int:
+    """Computed at once, by a worker."""
+    return n
+
+
 @resource("bench.slow", fresh=3600)
 def slow(name: Annotated[str, Meta(max_length=40)]) -> list[dict[str, Any]]:
     """The same after half a second."""
@@ -31,6 +49,12 @@ def slow(name: Annotated[str, Meta(max_length=40)]) -> list[dict[str, Any]]:
 def sleep(seconds: Annotated[float, Meta(ge=0, le=60)] = 0.2) -> None:
     """Waits, as a job does that asks another service."""
     time.sleep(seconds)
+
+
+@action("bench.nothing", retries=0, access="public")
+def nothing(n: int = 0) -> int:
+    """Is done at once."""
+    return n
 
 
 @action("bench.short", retries=0)

@@ -1,7 +1,8 @@
 """The obvious Django code: `await cache.aget()`, and on a miss compute and `await cache.aset()`.
 
 Default middleware, Django's own RedisCache unless `BENCH_BACKEND` names another, with `BENCH_NEAR` bytes of its own
-memory.  `BENCH_STORE` is the URL of the store, `BENCH_HOME` where the slow function writes down that it ran.
+memory.  `BENCH_STORE` is the URL of the store, `BENCH_HOME` where the slow function writes down that it ran; with
+`BENCH_KEYS` so many keys are there from the start.
 """
 
 from __future__ import annotations
@@ -54,10 +55,11 @@ if not settings.configured:
 
 async def table(request: HttpRequest) -> JsonResponse:
     """The rows from the cache."""
-    value: list[dict[str, Any]] | None = await cache.aget("rows")
+    key = f"rows-{request.GET.get('n', '0')}"
+    value: list[dict[str, Any]] | None = await cache.aget(key)
     if value is None:
         value = rows()
-        await cache.aset("rows", value, timeout=3600)
+        await cache.aset(key, value, timeout=3600)
     return JsonResponse(value, safe=False)
 
 
@@ -71,6 +73,9 @@ async def slow(request: HttpRequest, name: str) -> JsonResponse:
         await cache.aset(name, value, timeout=3600)
     return JsonResponse(value, safe=False)
 
+
+if "BENCH_KEYS" in os.environ:
+    cache.set_many({f"rows-{number}": rows() for number in range(int(os.environ["BENCH_KEYS"]))}, timeout=3600)
 
 urlpatterns = [path("rows", table), path("slow/<str:name>", slow)]
 application = get_asgi_application()

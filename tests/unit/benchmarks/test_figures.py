@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.benchmarks.figures import percentile, saturated, spread
+from tests.benchmarks.l2clients import conclusion
+from tests.benchmarks.start import Import, by_package
 from tests.benchmarks.zipf import sequence
 
 
@@ -51,3 +53,18 @@ def test_who_was_saturated() -> None:
     assert saturated(0.9, 0.3) == "server (server 90%, client 30% of a core)"
     assert saturated(0.2, 0.95).startswith("client (")
     assert saturated(0.5, 0.5).startswith("neither (")
+
+
+def test_imports_are_summed_up_by_package() -> None:
+    report = """import time: self [us] | cumulative | imported package
+import time:       100 |        100 |     django.utils
+import time:       250 |        350 |   django
+import time:        40 |         40 | redis
+something else
+"""
+    assert by_package(report) == ([Import("django", 350), Import("redis", 40)], 390)
+
+
+def test_a_library_within_a_fifth_would_be_taken() -> None:
+    assert "should take" in conclusion({"ours": 10.0, "a": 12.0, "b": 30.0})
+    assert "costs 2.0 times" in conclusion({"ours": 10.0, "ours, TCP": 11.0, "a": 20.0})
