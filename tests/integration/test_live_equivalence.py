@@ -11,7 +11,7 @@ import asyncio
 import os
 import random
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -144,10 +144,8 @@ class Stage:
         assert not wrong, "\n".join(wrong)
 
     async def _until(self, condition: Callable[[], bool], topic: str) -> None:
-        try:
+        with suppress(AssertionError):  # who is wrong is said by name
             await eventually(lambda: self._all_there() and condition(), topic, within=_SETTLED)
-        except AssertionError:
-            pass  # who is wrong is said by name
 
 
 def _stand(records: dict[str, books.Record], top: tuple[str, int]) -> bool:

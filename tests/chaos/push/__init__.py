@@ -1,1 +1,1 @@
-"""Sockets, web processes and the store are cut, killed, frozen and starved; then it is judged what clients were told."""
+"""Sockets, web processes and the store are cut, killed, frozen and starved; then what clients were told is judged."""

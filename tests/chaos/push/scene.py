@@ -82,7 +82,8 @@ class Audience:
 
     async def drop(self) -> float:
         """All lose their connections at once; when."""
-        return float([await fleet.ask("drop") for fleet in self._fleets][0])
+        dropped = [await fleet.ask("drop") for fleet in self._fleets]
+        return float(dropped[0])
 
     async def seen(self) -> list[dict[str, Any]]:
         """Of each process: what its clients have met since the last time."""

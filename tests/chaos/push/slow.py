@@ -69,10 +69,13 @@ async def _turns(scene: Scene, deployment: Deployment, crowd: Audience, topic: s
         if reader is not None:
             reader.close()
     (without, with_one) = ([1000 * median(one[part] for one in found[slow]) for part in (0, 1)] for slow in found)
+    turns = ", ".join(
+        f"{1000 * one[1]:.0f}/{1000 * other[1]:.0f}" for one, other in zip(found[False], found[True], strict=True)
+    )
     scene.say(
         f"{topic}: delivery to the others without and with a client that does not read: median {without[0]:.1f} and "
         f"{with_one[0]:.1f} ms, 99 % {without[1]:.1f} and {with_one[1]:.1f} ms ({with_one[1] / without[1]:.2f} times; "
-        f"turns {[round(1000 * one[1], 1) for one in found[False]]} and {[round(1000 * one[1], 1) for one in found[True]]})"
+        f"turn by turn {turns})"
     )
     if scene.scale >= 1:
         worse = with_one[1] > _SLOWER * without[1] + 1000 * _NOTHING

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from typing import cast
 
+PATH = "/connection/websocket"
 #: RFC 6455: the connection ended without a close frame.
 NO_WORD = 1006
 _TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
@@ -25,10 +26,15 @@ class Socket(asyncio.Protocol):
     """One websocket, from the handshake on."""
 
     def __init__(
-        self, host: str, opened: Callable[[], None], heard: Callable[[bytes], None], lost: Callable[[int], None]
+        self,
+        host: str,
+        opened: Callable[[], None],
+        heard: Callable[[bytes], None],
+        lost: Callable[[int], None],
+        path: str = PATH,
     ) -> None:
         """`heard` is given each text of the server."""
-        self._host = host
+        self._host, self._path = host, path
         self._opened, self._heard, self._lost = opened, heard, lost
         self._transport: asyncio.Transport
         self._buffer = b""
@@ -37,7 +43,7 @@ class Socket(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's does not say that it is one
-        self._transport.write(handshake(self._host))
+        self._transport.write(handshake(self._host, self._path))
 
     def send(self, text: bytes) -> None:
         """Say something."""
@@ -102,7 +108,7 @@ def frame_at(data: bytes, at: int, size: int) -> tuple[int, int, int] | None:
     return data[at] & 15, start, start + length
 
 
-def handshake(host: str, path: str = "/connection/websocket") -> bytes:
+def handshake(host: str, path: str = PATH) -> bytes:
     """What a client says first."""
     head = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     return f"{head}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {_KEY}\r\n\r\n".encode()
@@ -115,7 +121,7 @@ def masked(kind: int, text: bytes) -> bytes:
     return bytes([0x80 | kind]) + length + b"\0\0\0\0" + text
 
 
-def never_reading(port: int, *texts: bytes, path: str = "/connection/websocket") -> socket.socket:
+def never_reading(port: int, *texts: bytes, path: str = PATH) -> socket.socket:
     """A connection that has said these texts, and reads nothing, with the smallest buffer a kernel gives."""
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

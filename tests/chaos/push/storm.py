@@ -84,12 +84,13 @@ async def _storm(scene: Scene, service: Deployment, crowd: Audience, what: str) 
     reads = sum(after[name] - usual[name] for name in _READS)
     queries = _queries(scene.home) - queries
     waits = [wait for task in pings for wait in task.result()]
-    back = [one["recovery"] for one in seen]
+    last = max(one["back_at"] for one in seen) - dropped
+    middle, late, most = (1000 * quantile(waits, share) for share in (0.5, 0.99, 1.0))
     scene.say(
-        f"{what}: {whole} back, the last {max(one['back_at'] for one in seen) - dropped:.2f} s after they were dropped, "
-        f"the median after {back[0]['median']:.2f} s; {reads} reads of {_TOPICS} logs, {queries} queries of the "
-        f"database; requests waited {1000 * quantile(waits, 0.5):.0f} ms in the median, {1000 * quantile(waits, 0.99):.0f} "
-        f"for 99 %, {1000 * max(waits):.0f} at the most; {cpu(service.web()) - used:.1f} CPU s of the web"
+        f"{what}: {whole} back, the last {last:.2f} s after they were dropped, the median after "
+        f"{seen[0]['recovery']['median']:.2f} s; {reads} reads of {_TOPICS} logs, {queries} queries of the database; "
+        f"requests waited {middle:.0f} ms in the median, {late:.0f} for 99 %, {most:.0f} at the most; "
+        f"{cpu(service.web()) - used:.1f} CPU s of the web"
     )
     more = {name: count - usual[name] for name, count in after.items() if count - usual[name] > 4}
     scene.say(f"{what}: commands of the store beyond the usual: {more}; clients: {[one['events'] for one in seen]}")

@@ -1,0 +1,108 @@
+"""What one would hold open websockets with instead: uvicorn alone, and a stock Channels consumer in a group.
+
+    uvicorn tests.benchmarks.rivals.sockets:bare
+    STORE=unix://... uvicorn tests.benchmarks.rivals.sockets:channels
+
+Whoever says `busy` makes either of them send a short text to everybody once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any
+
+from django.conf import settings
+
+if not settings.configured:
+    layer = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [os.environ.get("STORE", "")]}}
+    settings.configure(CHANNEL_LAYERS={"default": layer}, SECRET_KEY="bench", DATABASES={})
+
+from channels.generic.websocket import AsyncWebsocketConsumer  # noqa: E402
+from channels.layers import get_channel_layer  # noqa: E402
+
+_open: set[Any] = set()
+_busy: list[asyncio.Task[None]] = []
+
+
+def _text() -> str:
+    return '{"data":{"n":1,"t":%f,"pad":"%s"}}' % (time.monotonic(), "x" * 100)
+
+
+async def bare(scope: Any, receive: Any, send: Any) -> None:
+    """ASGI and nothing else."""
+    if scope["type"] == "lifespan":
+        await _lifespan(receive, send)
+    elif scope["type"] == "http":
+        await _page(send)
+    else:
+        await receive()
+        await send({"type": "websocket.accept"})
+        _open.add(send)
+        try:
+            while (message := await receive())["type"] != "websocket.disconnect":
+                if message.get("text") == "busy":
+                    _busy.append(asyncio.create_task(_tell_all()))
+        finally:
+            _open.discard(send)
+
+
+async def _tell_all() -> None:
+    while True:
+        text = _text()
+        for send in tuple(_open):
+            await send({"type": "websocket.send", "text": text})
+        await asyncio.sleep(1.0)
+
+
+class Consumer(AsyncWebsocketConsumer):
+    """One group, as the tutorial has it."""
+
+    async def connect(self) -> None:
+        await self.channel_layer.group_add("all", self.channel_name)
+        await self.accept()
+
+    async def disconnect(self, code: int) -> None:
+        await self.channel_layer.group_discard("all", self.channel_name)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if text_data == "busy":
+            _busy.append(asyncio.create_task(_tell_group()))
+
+    async def told(self, event: dict[str, Any]) -> None:
+        """A message of the group."""
+        await self.send(text_data=event["text"])
+
+
+async def _tell_group() -> None:
+    while True:
+        await get_channel_layer().group_send("all", {"type": "told", "text": _text()})
+        await asyncio.sleep(1.0)
+
+
+_consumer = Consumer.as_asgi()
+
+
+async def channels(scope: Any, receive: Any, send: Any) -> None:
+    """The stock consumer."""
+    if scope["type"] == "lifespan":
+        await _lifespan(receive, send)
+    elif scope["type"] == "http":
+        await _page(send)
+    else:
+        await _consumer(scope, receive, send)
+
+
+async def _lifespan(receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    for task in _busy:
+        task.cancel()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _page(send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body"})
