@@ -128,6 +128,9 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
 
+# Mail is printed by the worker that sends it, unless a settings module of one's own names a server.
+EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+
 # Served from where the packages keep them (asgi_app/assets.py hands them to servestatic), so that an
 # installed wheel needs no `collectstatic`.  STATIC_ROOT is for those who let a web server in front serve them.
 STATIC_URL = "/static/"

@@ -4,14 +4,17 @@ The flights are those that left New York City in 2013, and a replay of them: `de
 few seconds a few more.  All times but `host.metrics`' are New York's wall clock in the replay; delays are in minutes.
 """
 
+from collections.abc import Iterable
+from smtplib import SMTPException
 from typing import Annotated, Any, Literal, TypeAlias
 
+from django.contrib.auth import get_user_model
 from django.utils import timezone
 from msgspec import Meta
 
-from asgi_app import Progress, action, invalidate_on, resource
+from asgi_app import Progress, action, invalidate_on, log, publish, refresh, resource
 
-from . import flights, replay
+from . import alarm, flights, replay, tower
 from .bootstrap import intervals_of_means
 from .flights import Period, airlines
 from .host import Host
@@ -100,6 +103,22 @@ def delay_confidence(origin: Origin = "all", month: Month = 0, samples: Samples 
     return {"rows": rows, **period.bounds(), "samples": samples}
 
 
+def out_of_hand(value: Table) -> str | None:
+    """What an alert says; it is told when this begins to say something, once."""
+    return f"Departures are {value['mean']:.0f} minutes late on average" if value["alarm"] else None
+
+
+def everybody(params: Any) -> Iterable[Any]:
+    """All users hear of it: this is a demo."""
+    return get_user_model().objects.filter(is_active=True)
+
+
+@resource("flights.alarm", alert_when=out_of_hand, alert_to=everybody)
+def delay_alarm() -> Table:
+    """Whether delays are out of hand: it begins above 40 minutes in the mean of six hours, and ends below 20."""
+    return alarm.standing(ReplayClock.current().now)
+
+
 @resource("host.metrics", offload=False, fresh=2, refresh="watched")
 async def metrics() -> Table:
     """Load, memory and network of this machine, and what each of Millpond's processes takes.
@@ -119,3 +138,35 @@ def let_depart() -> Table:
 def set_speed(speed: Speed = DEFAULT_SPEED) -> None:
     """Let the replay run faster or slower than its 600 simulated seconds per second."""
     replay.set_speed(speed, timezone.now())
+
+
+@action("demo.alarm", schedule=10, retries=0, time_limit=30)
+def look() -> None:
+    """Compute the alarm every ten seconds, watched or not: an alert is for those who do not look."""
+    refresh("flights.alarm")
+
+
+# The chat: everybody may read it and see how many are there; who is signed in may write.
+log("demo.chat", access="public", publish="login", history=100, ttl=86_400, presence=True)
+
+
+@action("demo.tower", schedule=45, retries=0, time_limit=30)
+def speak() -> None:
+    """Say in the chat how the last hours of the replay were."""
+    if text := tower.line():
+        publish("demo.chat", {"text": text})
+
+
+@action(
+    "demo.mail",
+    schedule="*/15 * * * *",
+    catch_up="skip",
+    queue="mail",
+    access="demo.change_replayclock",
+    retries=3,
+    retry_on=(SMTPException, OSError),
+)
+def send_report() -> Table:
+    """Mail the delays of the last 30 days to the staff: each quarter of an hour, and whenever who may asks."""
+    message = tower.report()
+    return {"mailed": message.send() * len(message.bcc) if message else 0}

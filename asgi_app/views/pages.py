@@ -19,6 +19,8 @@ CONTENT_SECURITY_POLICY = (
 
 #: The page shows the demo's panels when this resource is declared, else only the list of whatever is.
 DEMO_RESOURCE = "flights.board"
+#: Who may have the demo's report mailed, and is shown the button for it.
+MAIL_PERMISSION = "demo.change_replayclock"
 
 
 async def dashboards(request: HttpRequest) -> HttpResponse:
@@ -28,6 +30,8 @@ async def dashboards(request: HttpRequest) -> HttpResponse:
         "demo": DEMO_RESOURCE in registry.resources,
         "username": user.get_username(),
         "staff": getattr(user, "is_staff", False),
+        "user_id": "" if user.is_anonymous else str(user.pk),
+        "may_mail": await user.ahas_perm(MAIL_PERMISSION),
     }
     response = render(request, "dashboards.html", context)
     response["Content-Security-Policy"] = CONTENT_SECURITY_POLICY

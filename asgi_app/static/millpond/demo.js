@@ -1,8 +1,11 @@
 /* The demo's panels: which resource each shows, which filters it takes, which view draws it. */
 
+import { showAlarm } from "./alarm.js";
+import { startChat } from "./chat.js";
 import { el } from "./dom.js";
 import { Filters } from "./filters.js";
 import { span } from "./format.js";
+import { startMail } from "./mail.js";
 import { Panel } from "./panel.js";
 import { topicOf } from "./topic.js";
 import { boardView, clockView, hoursView } from "./views/board.js";
@@ -24,7 +27,10 @@ export function startDemo(live) {
   const reports = { carriers: (body) => carriersView(body, chosen), hourly: hourlyView, routes: routesView, cancellations: cancellationsView };
   for (const [id, view] of Object.entries(reports)) startReport(root(id), live, view, filters);
   startConfidence(root("confidence"), live, filters);
-  return new Set([...document.querySelectorAll("[data-panel]")].map((panel) => panel.dataset.resource));
+  showAlarm(live, root("hours"));
+  startChat(live, root("chat"));
+  startMail(document.querySelector("[data-mail]"));
+  return new Set(["flights.alarm", ...[...document.querySelectorAll("[data-panel]")].map((panel) => panel.dataset.resource)]);
 }
 
 function namesOf(root) {

@@ -7,6 +7,7 @@
  * client takes an error out of its callbacks for a broken protocol, and stops for good.
  */
 
+import { Log } from "./log.js";
 import { emptyFeed, onBroken, onPublication, onRefused, onSubscribed, onSubscribing, onTrouble } from "./feed.js";
 
 /** The stock client, saying when it will try again: it computes the delay in this method and tells nobody. */
@@ -93,6 +94,11 @@ export class Live {
     const { subscription } = this.#topics.get(topic);
     subscription.unsubscribe();
     subscription.subscribe();
+  }
+
+  /** Follow a log topic; see `Log`. */
+  follow(topic, listener) {
+    return new Log(this.#client.newSubscription(topic), listener);
   }
 
   #open(topic) {

@@ -4,12 +4,14 @@ import "./theme.js";
 import { showConnection } from "./connection.js";
 import { startDeclared } from "./declared.js";
 import { startDemo } from "./demo.js";
+import { showToasts } from "./toast.js";
 import { tellWhenHidden } from "./hidden.js";
 import { Live } from "./live.js";
 
 const { websocket, demo } = document.body.dataset;
 const live = new Live(websocket);
 showConnection(live);
+showToasts();
 const shown = demo === "yes" ? startDemo(live) : new Set();
 live.connect();
 tellWhenHidden(live);
