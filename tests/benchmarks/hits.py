@@ -61,8 +61,8 @@ def measure(home: Path, seconds: float, rounds: int) -> Table:
     with _cases(home) as cases:
         _fill(cases)
         for name, keys in (("1", 1), (f"{KEYS:,}", KEYS)):
-            for case in cases.values():
-                _run(case, keys, min(1.0, seconds))
+            for each in cases.values():
+                _run(each, keys, min(1.0, seconds))
             runs: dict[str, list[Run]] = {case: [] for case in cases}
             for _ in range(rounds):
                 for case, those in runs.items():

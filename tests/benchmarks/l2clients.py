@@ -1,8 +1,8 @@
 """F. Clients of the store: what one GET of 2 KB costs a web process, 64 readers at once.
 
 Each client is a process of its own that does nothing else (`readers.py`), on a unix socket; valkey-glide, which knows
-none, and ours once more over TCP.  The CPU time is that of all its threads.  Were a library within a fifth of `cache_layer.pipeline`, it would
-take its place: the sentence under the table says so in each run.
+none, and ours once more over TCP.  The CPU time is that of all its threads.  Were a library within a fifth of
+`cache_layer.pipeline`, it would take its place: the sentence under the table says so in each run.
 """
 
 from __future__ import annotations

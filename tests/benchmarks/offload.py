@@ -1,7 +1,7 @@
 """C. Offload: from the question to the answer that a worker has computed; what a submit costs; when the last one knows.
 
-Rivals: Celery as its tutorial has it, `delay()` and `get()`, with as many worker processes; and the same Millpond, asked
-each 100 ms instead of heard.  The tasks do nothing: all that is measured is the way there and back.
+Rivals: Celery as its tutorial has it, `delay()` and `get()`, with as many worker processes; and the same Millpond,
+asked each 100 ms instead of heard.  The tasks do nothing: all that is measured is the way there and back.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ def measure(home: Path, seconds: float, rounds: int) -> Table:
         store.stop()
     return Table(
         title="C. Offload",
-        about=f"Jobs that do nothing, with {WORKERS} worker processes; {rounds} rounds of {seconds:g} s, in turns.  The "
-        "cost of a submit is the CPU time of the event loop's thread, from the call to its return, on a loop that has "
-        f"nothing else to do.  The end of a job is the return of its function; {WATCHERS:,} sockets watch its value, and "
-        "`websockets.broadcast` sends as many bytes to as many.",
+        about=f"Jobs that do nothing, with {WORKERS} worker processes; {rounds} rounds of {seconds:g} s, in turns.  "
+        "The cost of a submit is the CPU time of the event loop's thread, from the call to its return, on a loop that "
+        f"has nothing else to do.  The end of a job is the return of its function; {WATCHERS:,} sockets watch its value, "
+        "and `websockets.broadcast` sends as many bytes to as many.",
         columns=("what", "case", "p50 / p99", "more"),
         rows=tuple(rows),
     )
@@ -164,7 +164,7 @@ async def _watchers(service: Service, token: str, tellings: int) -> list[tuple[s
                 status, _ = await talker.request("POST", "/api/v1/resources/bench.clock/refresh?n=1", token=token)
                 assert status == 202, status
 
-            for number in range(tellings + 2):
+            for _ in range(tellings + 2):
                 round_ = await theirs.tell(publish)
                 told.append(round_.arrivals[-1])
                 round_ = await ours.tell(refresh)

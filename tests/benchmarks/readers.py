@@ -1,4 +1,4 @@
-"""One process that reads from the store with one of several clients: `python -m tests.benchmarks.readers`, of l2clients.py.
+"""One process that reads from the store with one of several clients: of l2clients.py.
 
     python -m tests.benchmarks.readers CLIENT URL KEY --readers 64 --seconds 3      prints one JSON object
 

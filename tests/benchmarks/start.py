@@ -1,4 +1,4 @@
-"""G. Start and memory: from `millpond web` to its first answer, what is imported meanwhile, and what a kept value takes.
+"""G. Start and memory: from `millpond web` to its first answer, what is imported meanwhile, what a kept value takes.
 
 Memory is the growth of the process (RSS) while it is asked for ever more keys, so that everything is in it: the copy of
 the value, the remembered question, and the answers that were prepared.
@@ -127,7 +127,7 @@ def _imports(environ: dict[str, str]) -> tuple[list[Import], int]:
 
 
 def _memory(home: Path) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, near in (("in the process's own memory", "64MiB"), ("in the store alone (`MILLPOND_NEAR=0`)", "0")):
         settings = {"MILLPOND_NEAR": near, "MILLPOND_KEY_RATE": "10000000"}
         with millpond(home / f"memory-{near}", processes=1, **settings) as server:

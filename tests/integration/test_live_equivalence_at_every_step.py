@@ -11,6 +11,7 @@ import random
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from asgi_app.registry import log, registry, resource
 from asgi_app.wiring import Node
 from consumers.connections import Connections
 from consumers.hub import Hub
+from tests.chaos.push.books import Record
 from tests.support.direct import Client
 from tests.support.paged import a_node
 from tests.support.store import StoreServer
@@ -103,11 +105,20 @@ class Store:
     def publish(self, topic: str, number: int) -> None:
         names = self.node.store.names
         keys = [names.stream(topic), names.stream_position(topic), names.run()]
-        args = [secrets.token_hex(4), 1000, 60_000, 120_000, b'{"n":%d}' % number, b"", b"", names.log_channel(topic)]
+        args: list[str | int | bytes] = [
+            secrets.token_hex(4),
+            1000,
+            60_000,
+            120_000,
+            b'{"n":%d}' % number,
+            b"",
+            b"",
+            names.log_channel(topic),
+        ]
         self._append(keys, [*args, 262_144])
 
     def kill_feeds(self) -> None:
-        self.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        self.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[no-untyped-call]
 
 
 values: dict[str, int] = {}
@@ -161,7 +172,7 @@ async def test_of_a_log_everything_is_told_once(store: Store, hub: Hub) -> None:
             number += 1
         for n in range(number, number + dice.choice((1, 1, 2, 4))):
             at = dice.randint(1, most)
-            steps.at.setdefault(at, []).append(lambda n=n, topic=topic: store.publish(topic, n))  # type: ignore[misc]
+            steps.at.setdefault(at, []).append(partial(store.publish, topic, n))
         if dice.random() < _KILLED:
             steps.at.setdefault(dice.randint(1, most), []).append(store.kill_feeds)
         with steps.counted():
@@ -169,7 +180,7 @@ async def test_of_a_log_everything_is_told_once(store: Store, hub: Hub) -> None:
         page = await store.node.history.read(topic, ttl=60.0)
         for one in (client, neighbour) if neighbour.line is not None else (client,):
             record = one.records[topic]
-            await _until(lambda record=record, page=page: record.position == (page.epoch, page.top), f"seed {seed}")
+            await _until(partial(_stands, record, (page.epoch, page.top)), f"seed {seed}")
             assert not record.wrong, f"seed {seed}: {record.wrong}"
             assert not record.losses, f"seed {seed}: {one.last}"
             start = record.stretches[0].start
@@ -206,7 +217,7 @@ async def test_of_a_value_the_newest_is_shown(store: Store, hub: Hub) -> None:
         await asyncio.gather(*doing)
         doing.clear()
         shows = {"n": values[name]}
-        await _until(lambda client=client, topic=topic, shows=shows: client.view[topic] == [shows], f"seed {seed}")
+        await _until(partial(_shows, client, topic, shows), f"seed {seed}")
         assert not client.records[topic].wrong, f"seed {seed}: {client.records[topic].wrong}"
         await client.leave()
 
@@ -214,6 +225,14 @@ async def test_of_a_value_the_newest_is_shown(store: Store, hub: Hub) -> None:
 async def _comes(hub: Hub, client: Client) -> None:
     client.connect(hub)
     await _until(lambda: client.whole, f"{client.name} is there")
+
+
+def _stands(record: Record, top: tuple[str, int]) -> bool:
+    return record.position == top
+
+
+def _shows(client: Client, topic: str, value: Any) -> bool:
+    return client.view[topic] == [value]
 
 
 async def _until(condition: Callable[[], bool], what: str) -> None:

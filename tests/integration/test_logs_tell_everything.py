@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import redis.asyncio as aioredis
@@ -33,7 +33,7 @@ USER = Principal(
 
 
 @pytest.fixture(autouse=True)
-def declarations() -> AsyncIterator[None]:
+def declarations() -> Iterator[None]:
     """Logs of these tests alone."""
     with registry.isolated():
         log("t.open.*", access="public", publish=True, history=50, ttl=60)
@@ -122,7 +122,7 @@ async def test_a_lost_connection_to_the_store_is_repaired_untold(hub: Hub, store
     client = aioredis.Redis.from_url(store_server.url)
     for n in range(40):
         if n % 10 == 5:
-            await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[no-untyped-call]
         await publishing.publish("t.open.c", n)
     await client.aclose()
     await eventually(lambda: len(ann.told) == 40, "it was told all")

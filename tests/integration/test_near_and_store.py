@@ -115,7 +115,7 @@ async def _held_up(process: Process, meanwhile: object) -> Found:
         await meanwhile  # type: ignore[misc]
         return answer
 
-    process.store.read = slow  # type: ignore[method-assign, assignment]
+    process.store.read = slow  # type: ignore[method-assign]
     return await process.cache.lookup(WHAT)
 
 

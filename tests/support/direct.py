@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -49,7 +49,7 @@ class Line:
     greeting: Mapping[str, str] = {}
 
     def __init__(self, client: Client, hub: Hub, token: str = "") -> None:
-        self.scope: dict[str, Any] = {"type": "websocket", "headers": [], "path": "/connection/websocket"}
+        self.scope: Mapping[str, Any] = {"type": "websocket", "headers": [], "path": "/connection/websocket"}
         self.dead = False
         self._client = client
         self.connection = Connection(self, hub)
@@ -90,8 +90,9 @@ class Line:
 class Client:
     """Follows topics; `view` is what its page shows of each."""
 
-    def __init__(self, name: str, topics: Mapping[str, Kind], token: str = "") -> None:
-        self.name, self._token = name, token
+    def __init__(self, name: str, topics: Mapping[str, Kind], token: str = "", by_server: Collection[str] = ()) -> None:
+        """`by_server`: topics that it need not subscribe."""
+        self.name, self._token, self._by_server = name, token, by_server
         self.records = {topic: Record(kind) for topic, kind in topics.items()}
         #: The newest content of a value; all of a log since it was followed, or since a loss was told.
         self.view: dict[str, list[Any]] = {topic: [] for topic in topics}
@@ -117,8 +118,10 @@ class Client:
         assert self.line is None
         self.line = Line(self, hub)
         self.line.connection.open()
-        first = {"connect": {"token": self._token}, "id": self._next("")}
-        self._say(first, *map(self._subscribe, self.records))
+        known = {topic: _recovery(self.records[topic].position) for topic in self._by_server}
+        subs = {"subs": known} if any(known.values()) else {}
+        first = {"connect": {"token": self._token, **subs}, "id": self._next("")}
+        self._say(first, *(self._subscribe(topic) for topic in self.records if topic not in self._by_server))
 
     def drop(self) -> None:
         """The network is gone; what was on its way is lost."""
@@ -220,10 +223,7 @@ class Client:
         self.view[topic] = [data] if record.kind == "value" else [*self.view[topic], data]
 
     def _subscribe(self, topic: str) -> dict[str, Any]:
-        position = self.records[topic].position
-        wanted: dict[str, Any] = {"channel": topic, "flag": 1}
-        if position is not None:
-            wanted |= {"recover": True, "epoch": position[0], "offset": position[1]}
+        wanted = {"channel": topic, "flag": 1, **_recovery(self.records[topic].position)}
         return {"subscribe": wanted, "id": self._next(topic)}
 
     def _subscribe_again(self, topic: str) -> None:
@@ -240,3 +240,7 @@ class Client:
         text = "\n".join(map(json.dumps, commands))
         self.last.append(f"> {text}")
         self.line.connection.receive(text)
+
+
+def _recovery(position: tuple[str, int] | None) -> dict[str, Any]:
+    return {} if position is None else {"recover": True, "epoch": position[0], "offset": position[1]}

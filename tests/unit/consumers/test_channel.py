@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cache_layer.position import Position
 from consumers.channel import Channel, News, Subscription
+from consumers.effects import Held
 from tests.unit.consumers.stand_ins import EPOCH, PUBLIC, FakeSource, snapshot
 
 
@@ -131,7 +132,9 @@ def test_the_same_value_again_disturbs_nobody() -> None:
     assert holder.catch_up() == []
     channel.read(snapshot(2, None), channel.mark(), now=0.0)
     late = follow(channel)
-    assert late.take(None, 0.0).value is None
+    held = late.take(None, 0.0)
+    assert isinstance(held, Held)
+    assert held.value is None
     assert live(channel, 2)
     assert kinds(late.catch_up()) == ["value:2"]
     assert holder.catch_up() == []

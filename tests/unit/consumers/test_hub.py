@@ -15,11 +15,11 @@ from asgi_app.errors import ComputationFailed, Denied, NotFound, TooManyRequests
 from asgi_app.topics import Snapshot
 from cache_layer.errors import StoreUnavailable
 from consumers import hub as module
-from consumers.channel import Subscription
+from consumers.channel import Channel, Subscription
 from consumers.connections import Connections
 from consumers.effects import Held
 from consumers.hub import Hub
-from consumers.line import LOOK_AGAIN, Line
+from consumers.line import LOOK_AGAIN, Line, ValueLine
 from tests.unit.consumers.stand_ins import PUBLIC, FakeFeed, FakeSource, published, snapshot, user
 
 INVALIDATIONS = "invalidations"
@@ -124,6 +124,7 @@ async def test_a_pending_value_comes_when_it_is_there(hub: Hub, feed: FakeFeed) 
     """Progress before it."""
     source = FakeSource(now=snapshot(0, None, job="j"))
     client, subscription = await join(hub, source)
+    assert isinstance(subscription.channel, Channel)
     assert subscription.channel.job == "j"
     feed.say(source.channel, b'P{"done":1}')
     feed.say(source.channel, published(1))
@@ -268,7 +269,7 @@ async def test_when_the_next_look_is_due(
     source = FakeSource(watched=watched, now=snapshot(1, payload, state=state, job=job, error=error))
     _, subscription = await join(hub, source)
     line = subscription.channel
-    assert isinstance(line, Line)
+    assert isinstance(line, ValueLine)
     now = line.fresh_until - 60.0
     assert line.next_look(now, 0.0) == pytest.approx(soonest)
     assert line.next_look(now, 1.0) == pytest.approx(latest)
@@ -512,7 +513,7 @@ async def test_a_lost_read_is_repeated_after_a_few_seconds(hub: Hub, feed: FakeF
     source = FakeSource()
     _, subscription = await join(hub, source)
     line = subscription.channel
-    assert isinstance(line, Line)
+    assert isinstance(line, ValueLine)
     feed.say(source.channel, b'E{"type":"x","retry_after":60}')
     source.now = StoreUnavailable("away")
     feed.healthy = False
