@@ -1,4 +1,5 @@
-"""Whether delays are out of hand: above one threshold it begins, and it ends only well below, so that it does not flicker.
+"""Whether delays are out of hand: above one threshold it begins, and it ends only well below, so that it does not
+flicker.
 
 Invariant: the answer follows from the flights and the clock alone.  Nothing is remembered from one look to the next,
 so it is the same whoever looks, however often, and after any death.
