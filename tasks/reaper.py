@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
@@ -28,6 +27,7 @@ from cache_layer.queues import LEASE, Held, Kind, Lost, Ticket
 from cache_layer.records import MAX_CRASHES, Ending
 from tasks.app import queues
 from tasks.computation import end_computation, give_up
+from tasks.rounds import keep
 
 log = logging.getLogger(__name__)
 
@@ -247,15 +247,4 @@ async def keep_reaping(node: Node) -> None:
     """Rounds until cancelled."""
     reaper = Reaper(node)
     turns = ((reaper.round, ROUND), (reaper.look, LOOK), (reaper.compare, COMPARE), (reaper.sweep, SWEEP))
-    await asyncio.gather(*(_keep(work, every) for work, every in turns))
-
-
-async def _keep(work: Callable[[], Awaitable[None]], every: float) -> None:
-    while True:
-        await asyncio.sleep(every * random.uniform(0.75, 1.25))
-        try:
-            await work()
-        except (StoreUnavailable, MillpondError) as error:
-            log.warning("lost work was not looked for: %s", error)
-        except Exception:
-            log.exception("lost work was not looked for")
+    await asyncio.gather(*(keep(work, every, "lost work was not looked for") for work, every in turns))

@@ -1,4 +1,4 @@
-"""C. Offload: from the question to the answer that a worker has computed; what a submit costs; when the last one knows.
+"""C. Offload: from the question to the answer of a worker; what a submit costs; when the last one knows.
 
 Rivals: Celery as its tutorial has it, `delay()` and `get()`, with as many worker processes; and the same Millpond,
 asked each 100 ms instead of heard.  The tasks do nothing: all that is measured is the way there and back.
@@ -73,8 +73,8 @@ def measure(home: Path, seconds: float, rounds: int) -> Table:
         title="C. Offload",
         about=f"Jobs that do nothing, with {WORKERS} worker processes; {rounds} rounds of {seconds:g} s, in turns.  "
         "The cost of a submit is the CPU time of the event loop's thread, from the call to its return, on a loop that "
-        f"has nothing else to do.  The end of a job is the return of its function; {WATCHERS:,} sockets watch its value, "
-        "and `websockets.broadcast` sends as many bytes to as many.",
+        f"has nothing else to do.  The end of a job is the return of its function; {WATCHERS:,} sockets watch its "
+        "value, and `websockets.broadcast` sends as many bytes to as many.",
         columns=("what", "case", "p50 / p99", "more"),
         rows=tuple(rows),
     )

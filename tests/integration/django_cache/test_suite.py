@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from tests.integration.django_suite import runner, sdist
+from tests.integration.django_suite import runner
 from tests.integration.django_suite.configurations import CONFIGURATIONS, PAGES, SESSIONS
+from tests.support.sources import source_or_skip
 from tests.support.store import StoreServer
 
 #: Tests of one class about the cache API, skipped ones too; and of all classes about pages and sessions, in six ways.
@@ -19,7 +20,8 @@ _OTHER_TESTS = 6 * 259
 @pytest.mark.timeout(600)
 def test_django_s_own_tests_pass(store_server: StoreServer, tmp_path: Path) -> None:
     """All of them, and nothing is skipped but what the table of `configurations.py` names."""
-    outcomes, printed = runner.run(_tests_of_django(), store_server.url.partition("?")[0], tmp_path)
+    theirs = source_or_skip("Django", version("Django"), f"django-{version('Django')}") / "tests"
+    outcomes, printed = runner.run(theirs, store_server.url.partition("?")[0], tmp_path)
     failed = {name: found["failed"] for name, found in outcomes.items() if "failed" in found}
     assert not failed, printed[-8000:]
     assert "ResourceWarning" not in printed, printed[-8000:]
@@ -30,12 +32,3 @@ def test_django_s_own_tests_pass(store_server: StoreServer, tmp_path: Path) -> N
     assert len(outcomes) == 6 * (len(PAGES) + len(SESSIONS))
     assert not [found["skipped"] for found in outcomes.values() if "skipped" in found]
     assert sum(len(found["passed"]) for found in outcomes.values()) >= _OTHER_TESTS
-
-
-def _tests_of_django() -> Path:
-    try:
-        return sdist.tests_of_django()
-    except sdist.NotFetched as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"the source of Django, which alone holds its tests, cannot be fetched: {error}")

