@@ -53,8 +53,19 @@ async def mark_read_by(principal: Principal, body: Any) -> dict[str, int]:
         raise BadParameters([{"name": "data", "reason": 'an object such as {"ids": [1]} or {"up_to": 1}'}])
     if unknown := sorted(str(name) for name in body.keys() - {"ids", "up_to"}):
         raise BadParameters([{"name": name, "reason": "unknown; allowed are ids, up_to"} for name in unknown])
-    _check_read(body.get("ids"), body.get("up_to"))
-    return {"unread": await in_database(read_now, user_id, body.get("ids"), body.get("up_to"))}
+    if len(body) != 1:
+        raise BadParameters([{"name": "ids", "reason": "give either ids or up_to"}])
+    if any(value is None for value in body.values()):
+        raise BadParameters([{"name": name, "reason": "must not be null"} for name in body])
+    ids, up_to = body.get("ids"), _whole(body.get("up_to"))
+    ids = [_whole(number) for number in ids] if isinstance(ids, list) else ids
+    _check_read(ids, up_to)
+    return {"unread": await in_database(read_now, user_id, ids, up_to)}
+
+
+def _whole(number: Any) -> Any:
+    """JSON knows one kind of number: 7.0 is a whole one."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 def reader(principal: Principal) -> str:
