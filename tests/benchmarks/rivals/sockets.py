@@ -19,8 +19,8 @@ if not settings.configured:
     layer = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [os.environ.get("STORE", "")]}}
     settings.configure(CHANNEL_LAYERS={"default": layer}, SECRET_KEY="bench", DATABASES={})
 
-from channels.generic.websocket import AsyncWebsocketConsumer  # noqa: E402
-from channels.layers import get_channel_layer  # noqa: E402
+from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.layers import get_channel_layer
 
 _open: set[Any] = set()
 _busy: list[asyncio.Task[None]] = []
