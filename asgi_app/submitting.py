@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from django.db import transaction
 from django.utils import timezone
 
@@ -88,7 +89,7 @@ class Submitter:
                 "id": job_id,
                 "kind": "computation",
                 "name": resource.name,
-                "params": json.dumps(resource.dump(question.params)),
+                "params": msgspec.json.encode(resource.dump(question.params)),
                 "owner": "",
                 "principal": dump_principal(asker),
                 "topic": key.topic,

@@ -1,4 +1,4 @@
-"""Reads of values on one connection: all of a turn of the event loop travel as one write.
+"""Questions on one connection: all of a turn of the event loop travel as one write.
 
 A round trip of redis-py costs a task, a lock and a connection of a pool; here it costs a place in a queue.  The store
 answers in the order of the questions, and that order alone says whose an answer is.
@@ -32,7 +32,11 @@ _NO_MORE = object()
 _LOST = (OSError, asyncio.TimeoutError, redis_errors.RedisError)
 
 
-def packed(*commands: Sequence[str]) -> bytes:
+class NoScript(StoreUnavailable):
+    """The store does not know the script: it was restarted, or has forgotten them all."""
+
+
+def packed(*commands: Sequence[str | bytes | int | float]) -> bytes:
     """Commands as they travel; worth keeping for what is asked again."""
     return b"".join(hiredis.pack_command(tuple(command)) for command in commands)  # type: ignore[arg-type]
 
@@ -46,7 +50,7 @@ class _Question:
         self.commands, self.left, self.answer = commands, count, answer
         self.replies: list[Any] = []
         self.sent_at = 0.0
-        #: It may be asked once more: its connection was lost, and it only reads.
+        #: It may be asked once more: its connection was lost, and twice is as well as once.
         self.again = True
 
 
@@ -70,7 +74,7 @@ class Pipeline(asyncio.Protocol):
         self._closed = False
 
     def ask(self, commands: bytes, count: int) -> asyncio.Future[list[Any]]:
-        """The replies to `count` commands that change nothing.
+        """The replies to `count` commands that may be carried out twice as well as once.
 
         Raises StoreUnavailable, at once or from the future; may be cancelled at any time.
         """
@@ -168,8 +172,7 @@ class Pipeline(asyncio.Protocol):
             return
         for each in question.replies:
             if isinstance(each, Exception):
-                log.error("the store refused: %s", each)
-                question.answer.set_exception(StoreUnavailable(f"the store refused: {each}"))
+                question.answer.set_exception(_refusal(each))
                 return
         question.answer.set_result(question.replies)
 
@@ -208,3 +211,10 @@ class Pipeline(asyncio.Protocol):
         if self._unsent and not self._flushing:
             self._flushing = True
             asyncio.get_running_loop().call_soon(self._flush)
+
+
+def _refusal(reply: Exception) -> StoreUnavailable:
+    if str(reply).startswith("NOSCRIPT"):
+        return NoScript("the store does not know the script")
+    log.error("the store refused: %s", reply)
+    return StoreUnavailable(f"the store refused: {reply}")

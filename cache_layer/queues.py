@@ -152,7 +152,7 @@ class Queues:
     async def admit(self, queue: str, lane: str) -> Admission:
         """May one more job of `lane` wait?  Raises StoreUnavailable."""
         args: list[Arg] = [self.names.queues(), queue, lane, self.limits.queue, self.limits.of_lane(lane)]
-        what, wait = await self.store.script("admit", [], args)
+        what, wait = await self.store.repeatable("admit", [], args)
         return Admission(what=what.decode(), wait=seconds(wait))
 
     async def enqueue(
@@ -176,7 +176,7 @@ class Queues:
             int(lost),
         ]
         keys = [names.job(ticket.job_id), *([bell.list] if bell.list else [])]
-        return bool(await self.store.script("enqueue", keys, args))
+        return bool(await self.store.repeatable("enqueue", keys, args))
 
     async def take(self, queue: str, *, worker: str, pid: int) -> Ticket | None:
         """The best waiting job of a queue, held by `worker` from now on; None for nothing.  Raises StoreUnavailable."""

@@ -166,7 +166,7 @@ class Records:
             names.job_channel(""),
             *_flat({**fields, **places}),
         ]
-        what, job, epoch, offset, alive, ring, wait = await self.store.script("submit", keys, args)
+        what, job, epoch, offset, alive, ring, wait = await self.store.repeatable("submit", keys, args)
         return Submitted(
             what=what.decode(),
             job_id=job.decode(),

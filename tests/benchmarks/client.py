@@ -114,13 +114,13 @@ class _Load:
     def __init__(self, requests: Iterator[bytes], until: float) -> None:
         self._requests = requests
         #: Time of perf_counter from which on nothing more is sent.
-        self._until = until
+        self.until = until
         self.statuses: dict[bytes, int] = {}
         self.took = array("d")
         self.length = b"0"
 
     def next(self, now: float) -> bytes | None:
-        return next(self._requests, None) if now < self._until else None
+        return next(self._requests, None) if now < self.until else None
 
     def answered(self, status: bytes, length: bytes, seconds: float) -> None:
         self.statuses[status] = self.statuses.get(status, 0) + 1
@@ -158,7 +158,7 @@ async def _run(options: argparse.Namespace) -> Outcome:
         (await loop.create_connection(lambda: _Connection(load), host, port))[1] for _ in range(options.connections)
     ]
     began, cpu = time.perf_counter(), time.process_time()
-    load._until = began + seconds
+    load.until = began + seconds
     for connection in opened:
         connection.send()
     async with asyncio.timeout(seconds + _PATIENCE):

@@ -16,7 +16,7 @@ from tests.support.watcher import eventually
 async def node(url: str, namespace: str, *, near: bool = False, **settings: object) -> AsyncIterator[Node]:
     """The parts of a web process, with these settings."""
     made = Node(msgspec.structs.replace(env(), redis_url=url, namespace=namespace, **settings), near=near)
-    made.store._deadline = 5.0  # a busy machine is no store that is away
+    made.store._deadline = made.store._pipeline._deadline = 5.0  # a busy machine is no store that is away
     await made.start()
     try:
         await eventually(lambda: made.feed.confirmed(made.cache.invalidations_channel), "it hears")

@@ -103,6 +103,18 @@ def test_the_message_carries_the_queue_and_no_more() -> None:
     assert (arguments, named) == (["heavy"], {})
 
 
+def test_a_message_is_that_of_its_own_job() -> None:
+    """However many were made before it, for this queue and others."""
+    bells = doorbell()
+    for number in range(3):
+        job_id = JOB[:-1] + str(number)
+        for queue, priority in (("default", 5), ("heavy", 5), ("default", 9)):
+            made = bells.bell(job_id, queue=queue, priority=priority)
+            alone = doorbell().bell(job_id, queue=queue, priority=priority)
+            assert comparable(json.loads(made.message)) == comparable(json.loads(alone.message))
+            assert json.loads(made.message)["headers"]["id"] == job_id
+
+
 class Broker:
     """A broker somewhere else: takes what `send_task` gives it, or fails."""
 
