@@ -26,6 +26,8 @@ KEYS = 10_000
 LIMIT = "raw ASGI, constant bytes (the limit)"
 DJANGO = "Django view, `await cache.aget()`, RedisCache, default middleware"
 FASTAPI = "FastAPI + cashews on Redis"
+#: Django's view on a cache of ours: measured with one key only.
+_VARIANT = "the same view"
 _FALL_THROUGH = ("--header", "Content-Length: 0")
 
 
@@ -115,8 +117,8 @@ def _cases(home: Path) -> Iterator[dict[str, Case]]:
             "Millpond, from the store (`MILLPOND_NEAR=0`)": Case(server=far, path=path),
             "Millpond, through Django": Case(server=near, path=path, flags=_FALL_THROUGH),
             DJANGO: rival("django_cache", environ),
-            "the same view, MillpondCache": rival("django_cache", in_django),
-            "the same view, MillpondCache with 64 MiB near": rival(
+            f"{_VARIANT}, MillpondCache": rival("django_cache", in_django),
+            f"{_VARIANT}, MillpondCache with 64 MiB near": rival(
                 "django_cache", {**in_django, "BENCH_NEAR": str(64 << 20)}
             ),
             FASTAPI: rival("fastapi_cashews", environ),

@@ -26,7 +26,7 @@ from tests.support.store import StoreServer
 #: Imports that are named.
 _COSTLIEST = 10
 #: Keys that are there before the memory is looked at, and those that come then.
-_BEFORE, _MORE = 2_000, 8_000
+_BEFORE, _MORE = 1_000, 4_000
 _READY_WITHIN = 60.0
 _LINE = re.compile(r"^import time:\s+(\d+) \|\s+(\d+) \|( +)(\S+)$")
 
@@ -140,9 +140,9 @@ def _memory(home: Path) -> list[tuple[str, ...]]:
 
 
 def _ask(server: Server, first: int, many: int) -> None:
-    """Compute each value, then hit each three times."""
+    """Compute each value, then hit each twice."""
     url = f"{server.url}/api/v1/resources/bench.page?n={{key}}"
-    for _ in range(4):
+    for _ in range(3):
         which = ("--keys", str(many), "--first", str(first), "--sweep")
         seen = client.run(url, *which, "--header", "Prefer: wait=30")
         assert set(seen.statuses) == {200}, seen.statuses
