@@ -7,7 +7,7 @@ import { Filters } from "./filters.js";
 import { span } from "./format.js";
 import { startMail } from "./mail.js";
 import { Panel } from "./panel.js";
-import { topicOf } from "./topic.js";
+import { topicOf, valueAddress } from "./topic.js";
 import { boardView, clockView, hoursView } from "./views/board.js";
 import { cancellationsView, carriersView, confidenceView, hourlyView, routesView } from "./views/delays.js";
 import { hostView } from "./views/host.js";
@@ -75,6 +75,7 @@ function startConfidence(root, live, filters) {
     if (button.getAttribute("aria-disabled") === "true") return;
     if (panel.topic === topic()) panel.again();
     else panel.watch(topic());
+    tellMeLater(topic());
     button.textContent = "Compute again";
   });
   samples.addEventListener("change", ask);
@@ -82,4 +83,10 @@ function startConfidence(root, live, filters) {
     if (topic() !== panel.topic) ask();
   });
   ask();
+}
+
+/** Who is signed in and asks over HTTP finds the end of the computation in the inbox, wherever they are by then. */
+function tellMeLater(topic) {
+  if (!document.body.dataset.user) return;
+  fetch(valueAddress(topic), { headers: { Prefer: "respond-async" }, credentials: "same-origin" }).catch((error) => console.warn("respond-async", error));
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from asgi_app.demo.alarm import ABOVE, BELOW, WALKED, walk
 from asgi_app.demo.extract import read
@@ -48,5 +49,5 @@ def test_in_the_replay_it_begins_a_few_times_an_hour() -> None:
     every = [first + index * HOUR for index in range(days * 24)]
     told = [(hour, len(found.get(hour, ())), sum(found.get(hour, ()))) for hour in every]
     standings = [walk(told[max(0, end - WALKED) : end])[0] is not None for end in range(1, len(told))]
-    begins = sum(now and not before for before, now in zip(standings, standings[1:], strict=False))
+    begins = sum(now and not before for before, now in pairwise(standings))
     assert 1 <= begins * 25 / days <= 10
