@@ -46,9 +46,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 @pytest.fixture(scope="session")
-def people(service: Service) -> People:
+def people(service: Service) -> Iterator[People]:
     """Users of the shared service."""
-    return People.of(service, "ann", "ben", "eve", "reader")
+    with People.of(service, "ann", "ben", "eve", "reader") as made:
+        yield made
 
 
 @pytest.fixture

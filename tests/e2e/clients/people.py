@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
 from tests.support.service import Service
+from tests.support.shell import Shell
 
 _PASSWORD = "correct horse battery staple"
 _CODE = """
@@ -25,17 +28,20 @@ class People:
     """Users who can log in: name -> id."""
 
     service: Service
+    _shell: Shell
     ids: dict[str, str]
     #: An API token of the first of them, who may everything.
     api_token: str
 
     @classmethod
-    def of(cls, service: Service, *names: str) -> People:
+    @contextmanager
+    def of(cls, service: Service, *names: str) -> Iterator[People]:
         """Make them."""
-        said = service.command("shell", "-c", _CODE.format(names=names, password=_PASSWORD))
-        scopes = "read,run,publish,invalidate"
-        token = service.command("token", "create", names[0], "--scope", scopes).strip()
-        return cls(service, json.loads(said.splitlines()[-1]), token)
+        with Shell(service) as shell:
+            said = shell.run(_CODE.format(names=names, password=_PASSWORD))
+            scopes = "read,run,publish,invalidate"
+            token = service.command("token", "create", names[0], "--scope", scopes).strip()
+            yield cls(service, shell, json.loads(said.splitlines()[-1]), token)
 
     async def cookies(self, name: str) -> dict[str, str]:
         """Of a session in which that user is logged in."""
@@ -70,7 +76,7 @@ class People:
 
     async def shell(self, code: str) -> str:
         """Run code on the server; the last line it prints."""
-        said = await asyncio.to_thread(self.service.command, "shell", "-c", code)
+        said = await asyncio.to_thread(self._shell.run, code)
         return (said.splitlines() or [""])[-1]
 
     async def notify(self, name: str, *titles: str) -> None:

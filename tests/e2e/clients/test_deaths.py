@@ -30,7 +30,8 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
     """A service of these tests' own, and who uses it."""
     settings = {"MILLPOND_WEB_PROCESSES": "2", "MILLPOND_WORKER_CONCURRENCY": "1", "MILLPOND_TOKEN_SECRET": SECRET}
     running = Service(tmp_path_factory.mktemp("broken"), "--no-demo", **settings).start()
-    yield People.of(running, "ann")
+    with People.of(running, "ann") as made:
+        yield made
     assert running.stop() == 0
 
 
