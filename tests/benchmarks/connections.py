@@ -1,7 +1,7 @@
 """Memory of one open websocket, idle and at one message a second: `python -m tests.benchmarks.connections`.
 
-Side by side with uvicorn alone and with a stock Channels consumer in a group of channels_redis, in turns, each turn with
-a new server.  Clients offer no compression, so that nobody pays for its buffers.
+Side by side with uvicorn alone and with a stock Channels consumer in a group of channels_redis, in turns, each with a
+new server.  Clients offer no compression, so that nobody pays for its buffers.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -57,7 +58,7 @@ def measure(home: Path, seconds: float, rounds: int) -> Table:
         (name, *(f"{median(column):.1f}" for column in zip(*runs, strict=True))) for name, runs in found.items()
     )
     about = (
-        "Growth of the resident memory of the one server process for each connection with one subscription (Millpond: a "
+        "Growth of the resident memory of the server process for each connection with one subscription (Millpond: a "
         f"log; the others: everybody), after {_WARM} connections that came and went; busy: one message of 130 bytes a "
         f"second to each of {COUNTS[-1]}, for {seconds:g} s."
     )
@@ -106,6 +107,10 @@ class _Held:
         self._first = contender.first
         self.socket = Socket("localhost", self._opened, self._heard, self._lost, contender.path)
 
+    def of(self) -> Socket:
+        """For whoever connects it."""
+        return self.socket
+
     def _opened(self) -> None:
         if self._first:
             self.socket.send(self._first)
@@ -132,7 +137,7 @@ async def _hold(contender: Contender, count: int, held: list[_Held]) -> None:
     for start in range(0, count, 50):
         some = [_Held(contender) for _ in range(min(50, count - start))]
         for one in some:
-            await loop.create_connection(lambda one=one: one.socket, "127.0.0.1", contender.port)
+            await loop.create_connection(partial(_Held.of, one), "127.0.0.1", contender.port)
         await asyncio.wait_for(asyncio.gather(*(one.ready for one in some)), 30)
         held += some
 

@@ -71,17 +71,17 @@ class World:
 
 @pytest.fixture
 async def world(store_server: StoreServer) -> AsyncIterator[World]:
-    async with a_node() as node, aioredis.Redis.from_url(store_server.url) as client:
-        async with process(node, store_server.url) as other:
-            mine = Hub(node.feed, node.cache.invalidations_channel, Connections(1000, 1000))
-            made = World(node, [mine, other], client)
-            with registry.isolated():
-                _declare(made)
-                await asgi_app.ainvalidate_all()
-                yield made
-            for one in made.clients:
-                await one.leave()
-            await mine.stop()
+    redis = aioredis.Redis.from_url(store_server.url)
+    async with a_node() as node, redis as client, process(node, store_server.url) as other:
+        mine = Hub(node.feed, node.cache.invalidations_channel, Connections(1000, 1000))
+        made = World(node, [mine, other], client)
+        with registry.isolated():
+            _declare(made)
+            await asgi_app.ainvalidate_all()
+            yield made
+        for one in made.clients:
+            await one.leave()
+        await mine.stop()
 
 
 def _declare(world: World) -> None:
@@ -167,7 +167,8 @@ async def test_of_a_value(write: Write, world: World) -> None:
 
 
 async def _published(world: World) -> None:
-    for data in ({"n": 1}, "ä\n€", None, [], 0):
+    datas: tuple[Any, ...] = ({"n": 1}, "ä\n€", None, [], 0)
+    for data in datas:
         await publishing.publish(_LOG, data)
 
 

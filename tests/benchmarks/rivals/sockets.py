@@ -9,6 +9,7 @@ Whoever says `busy` makes either of them send a short text to everybody once a s
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from typing import Any
@@ -27,7 +28,7 @@ _busy: list[asyncio.Task[None]] = []
 
 
 def _text() -> str:
-    return '{"data":{"n":1,"t":%f,"pad":"%s"}}' % (time.monotonic(), "x" * 100)
+    return json.dumps({"data": {"n": 1, "t": time.monotonic(), "pad": "x" * 100}})
 
 
 async def bare(scope: Any, receive: Any, send: Any) -> None:
@@ -77,7 +78,9 @@ class Consumer(AsyncWebsocketConsumer):
 
 async def _tell_group() -> None:
     while True:
-        await get_channel_layer().group_send("all", {"type": "told", "text": _text()})
+        layer = get_channel_layer()
+        assert layer is not None
+        await layer.group_send("all", {"type": "told", "text": _text()})
         await asyncio.sleep(1.0)
 
 

@@ -50,9 +50,9 @@ class Fleet:
 
     async def arrive(self, topic: str, top: tuple[str, int], within: float) -> dict[str, Any]:
         """Wait until all stand there: how many do, how many there are, and when that was so."""
-        records = list(self._crowd.records(topic).values())
-        await until(lambda: at_top(records, tuple(top)) == len(records), within)
-        return {"there": at_top(records, tuple(top)), "of": len(records), "at": time.monotonic()}
+        records, (epoch, offset) = list(self._crowd.records(topic).values()), top
+        await until(lambda: at_top(records, (epoch, offset)) == len(records), within)
+        return {"there": at_top(records, (epoch, offset)), "of": len(records), "at": time.monotonic()}
 
     async def seen(self) -> dict[str, Any]:
         """What they have met since the last time."""
@@ -97,7 +97,7 @@ class Fleet:
 def read_ledger(path: Path) -> dict[tuple[str, int], int]:
     """What a publisher has written down: number, epoch and offset a line."""
     found = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in path.read_text().splitlines() if path.is_file() else ():
         number, epoch, offset = line.split()
         found[epoch, int(offset)] = int(number)
     return found

@@ -1,5 +1,7 @@
 """One of 200 clients never reads, at a megabyte a second, on a log and on a value.
 
+It follows what a few others follow, too, and the log that all follow: of that one it is measured when news arrives.
+
 Kept: the memory of the web process stays where it was; the others do not notice; the client that takes nothing for 30
 seconds is cut.  Whether others notice is asked of one run, in turns: a while without such a client, a while with one.
 """
@@ -21,7 +23,9 @@ from tests.chaos.push.publisher import put_value
 from tests.chaos.push.scene import Audience, Scene, audience
 from tests.chaos.push.sockets import never_reading
 
-CLIENTS = 200
+CLIENTS, FEW = 200, 4
+#: What all follow, publications of it a second, and bytes of each.
+_ALL, _RATE, _SIZE = "push.long.all", 20, 100
 #: (topic, kind, publications a second, bytes of each): a megabyte a second.
 _CASES: tuple[tuple[str, Kind, float, int], ...] = (
     ("push.long.slow", "log", 20, 50_000),
@@ -34,7 +38,7 @@ _WATCHED = 80.0
 #: How much slower others may be at 99 of 100 publications; below so many seconds nobody is slow.
 _SLOWER, _NOTHING = 1.2, 0.005
 #: Bytes the process may grow by: the ring of a log (4 MiB) and what is on its way.
-_GROWTH = 24 * 2**20
+_GROWTH = 16 * 2**20
 #: Seconds from the moment it was connected until a client that takes nothing is gone: 30 after its buffers were full.
 _CUT_WITHIN = (30.0, 50.0)
 
@@ -45,15 +49,22 @@ async def play(scene: Scene) -> None:
         with deployed(scene.home / kind, processes=1) as deployment:
             put_value(scene.home / kind, "slow", 0, 10)
             clients = scene.clients(CLIENTS)
-            async with audience(scene, deployment, clients) as crowd, deployment.publisher() as publisher:
-                whole = await crowd.add(clients, {topic: kind})
-                scene.expect(whole == clients, f"{whole} of {clients} clients subscribed")
+            async with (
+                audience(scene, deployment, clients) as crowd,
+                audience(scene, deployment, FEW) as few,
+                deployment.publisher() as publisher,
+            ):
+                whole = await crowd.add(clients, {_ALL: "log"}) + await few.add(FEW, {_ALL: "log", topic: kind})
+                scene.expect(whole == clients + FEW, f"{whole} of {clients + FEW} clients subscribed")
+                await publisher.ask("begin", topic=_ALL, rate=_RATE, size=_SIZE)
                 await publisher.ask("begin", topic=topic, rate=rate, size=size)
                 await asyncio.sleep(scene.seconds(5))
                 await _turns(scene, deployment, crowd, topic)
                 await _memory(scene, deployment, topic)
-                done = await publisher.ask("end", topic=topic)
-                await _settle(scene, crowd, publisher, topic, kind, done["ledger"])
+                await publisher.ask("end", topic=topic)
+                await publisher.ask("end", topic=_ALL)
+                await _settle(scene, crowd, publisher, _ALL, "log")
+                await _settle(scene, few, publisher, topic, kind)
 
 
 async def _turns(scene: Scene, deployment: Deployment, crowd: Audience, topic: str) -> None:
@@ -103,9 +114,11 @@ async def _memory(scene: Scene, deployment: Deployment, topic: str) -> None:
         scene.expect(gone and all(soonest <= one <= latest for one in gone), f"{topic}: cut after {cut} s")
 
 
-async def _settle(scene: Scene, crowd: Audience, publisher: Child, topic: str, kind: Kind, ledger: str) -> None:
+async def _settle(scene: Scene, crowd: Audience, publisher: Child, topic: str, kind: Kind) -> None:
+    ledger = ""
     if kind == "log":
         done = await publisher.ask("burst", topic=topic, count=1)
+        ledger = done["ledger"]
         await crowd.arrive(scene, topic, done["top"], 20.0, topic)
     else:
         await asyncio.sleep(3.0)
@@ -114,8 +127,8 @@ async def _settle(scene: Scene, crowd: Audience, publisher: Child, topic: str, k
 
 def _never_reads(port: int, topic: str) -> socket.socket:
     connect = b'{"connect":{"name":"js"},"id":1}'
-    subscribe = json.dumps({"subscribe": {"channel": topic, "flag": 1}, "id": 2}).encode()
-    return never_reading(port, connect + b"\n" + subscribe)
+    wanted = ({"subscribe": {"channel": one, "flag": 1}, "id": 2 + n} for n, one in enumerate((topic, _ALL)))
+    return never_reading(port, b"\n".join((connect, *(json.dumps(one).encode() for one in wanted))))
 
 
 def _is_cut(web: psutil.Process, reader: socket.socket) -> bool:
