@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks import fanout, hits, l2clients, machine, offload, scaling, stampede, start
+from tests.benchmarks import fanout, growth, hits, l2clients, latency, machine, offload, scaling, stampede, start
 from tests.benchmarks.table import Table
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -23,6 +23,8 @@ COMPARISONS: dict[str, Callable[[Path, float, int], Table]] = {
     "offload": offload.measure,
     "stampede": stampede.measure,
     "l2clients": l2clients.measure,
+    "growth": growth.measure,
+    "latency": latency.measure,
     "start": start.measure,
     "scaling": scaling.measure,
 }
