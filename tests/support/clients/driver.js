@@ -79,9 +79,9 @@
         made.stopBatching();
         return Promise.all(results);
       },
+      // Its listeners stay: an error that nobody listens to is thrown, and some come after the end.
       forget({ made, client: name }) {
         made.disconnect();
-        made.removeAllListeners();
         clients.delete(name);
       },
     };

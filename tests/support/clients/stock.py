@@ -216,7 +216,7 @@ class Stocked(ABC):
         while self.made:
             await self.made.pop().forget()
         faults, self.faults = self.faults, []
-        assert faults == []
+        assert not faults, faults
 
     @abstractmethod
     async def _make(self, wishes: Wishes) -> Stock: ...
