@@ -24,10 +24,10 @@ class Prepared:
 
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         """`headers` with Content-Length, unless the status allows no body."""
-        self._start = {"type": "http.response.start", "status": status, "headers": headers}
+        self._start: dict[str, Any] = {"type": "http.response.start", "status": status, "headers": headers}
         self._body: dict[str, Any] = {"type": "http.response.body", "body": body, "more_body": False}
-        lines = b"".join(b"%b: %b\r\n" % (name.lower(), value) for name, value in headers)
-        self._head = (STATUS_LINE[status], lines + b"\r\n")
+        #: The bytes before and behind what the server says: joined when first sent, for many are not sent at all.
+        self._head: tuple[bytes, bytes] | None = None
         #: What the server puts before the headers, a new list each second, and the whole for that second.
         self._date: Any = None
         self._bytes = b""
@@ -44,7 +44,7 @@ class Prepared:
     def _write(self, cycle: RequestResponseCycle) -> None:
         if self._date is not cycle.default_headers:
             self._date = cycle.default_headers
-            first, rest = self._head
+            first, rest = self._head = self._head or _head(self._start["status"], self._start["headers"])
             said = b"".join(b"%b: %b\r\n" % (name.lower(), value) for name, value in self._date)
             body = self._body["body"] if len(self._body["body"]) <= _SMALL else b""
             self._bytes = b"".join((first, said, rest, body))
@@ -56,6 +56,11 @@ class Prepared:
         cycle.response_complete = True
         cycle.message_event.set()
         cycle.on_response()
+
+
+def _head(status: int, headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+    lines = b"".join([b"%b: %b\r\n" % (name.lower(), value) for name, value in headers])
+    return STATUS_LINE[status], lines + b"\r\n"
 
 
 def _is_new(cycle: RequestResponseCycle) -> bool:
