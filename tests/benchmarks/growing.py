@@ -14,7 +14,7 @@ import json
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -56,7 +56,8 @@ class Costs:
 async def measured(costs: Costs, work: Work, rounds: int) -> tuple[float, float]:
     """Microseconds of this process and of the store for one unit; medians of rounds."""
     units, run = work
-    own, store = [], []
+    own: list[float] = []
+    store: list[float] = []
     while len(own) < rounds:
         before = costs.now()
         try:
@@ -179,8 +180,8 @@ class Client:
     """A client without a socket (`consumers.transport.Transport`): counts what it hears."""
 
     kind, glue, pong = "bench", "\n", False
-    greeting: dict[str, str] = {}
-    scope: dict[str, Any] = {"type": "websocket", "headers": [(b"host", b"127.0.0.1")], "client": ("127.0.0.1", 1)}
+    greeting: Mapping[str, str] = {}
+    scope: Mapping[str, Any] = {"type": "websocket", "headers": [(b"host", b"127.0.0.1")], "client": ("127.0.0.1", 1)}
 
     def __init__(self, audience: Audience) -> None:
         from consumers.connection import Connection

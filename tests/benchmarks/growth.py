@@ -64,7 +64,7 @@ def measure(home: Path, seconds: float, rounds: int) -> Table:
     drawn: dict[str, list[tuple[int, float]]] = {}
     for grown in GROWN:
         points = list(_points(grown, seconds, rounds))
-        drawn[grown.what] = [(point["size"], point["own"] + point["store"]) for point in points]
+        drawn[grown.what] = [(int(point["size"]), point["own"] + point["store"]) for point in points]
         least = drawn[grown.what][0][1]
         rows += [
             (
