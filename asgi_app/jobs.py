@@ -77,12 +77,6 @@ def public(fields: Fields) -> dict[str, Any]:
     }
 
 
-def params_of(fields: Fields) -> dict[str, Any]:
-    """The parameters of a job, as JSON builtins."""
-    found: dict[str, Any] = json.loads(fields["params"])
-    return found
-
-
 def share_done(fields: Fields) -> float | None:
     """How much of a job is done, 0 to 1; None when it has not said so."""
     progress = json.loads(fields["progress"]) if fields.get("progress") else {}

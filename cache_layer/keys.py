@@ -93,10 +93,6 @@ class Names:
         """Ids of all computations there is a record of, in the order of their creation (which is that of UUIDv7)."""
         return f"j:{{{self._ns}}}:all"
 
-    def dead(self) -> str:
-        """Ids of computations that killed their workers, by when they were given up."""
-        return f"j:{{{self._ns}}}:dead"
-
     def abandonable(self) -> str:
         """Ids of live computations that are given up when nobody wants them any more."""
         return f"j:{{{self._ns}}}:abandonable"

@@ -269,7 +269,6 @@ class Records:
             MAX_CRASHES,
             DEAD,
             _DEAD_TTL,
-            names.dead(),
         ]
         keys = [names.job(job_id), names.live(), names.held(worker)]
         status, ring, going_on = await self.store.script("end", keys, args)
@@ -354,9 +353,7 @@ class Records:
     async def discard(self, job_id: str) -> None:
         """Forget a computation that is over.  Raises StoreUnavailable."""
         names = self.names
-        await self.store.transaction(
-            ("UNLINK", names.job(job_id)), ("ZREM", names.all_jobs(), job_id), ("ZREM", names.dead(), job_id)
-        )
+        await self.store.transaction(("UNLINK", names.job(job_id)), ("ZREM", names.all_jobs(), job_id))
 
     async def alive(self, *roles: str) -> dict[str, bool]:
         """Which roles have shown a sign of life.  Raises StoreUnavailable."""

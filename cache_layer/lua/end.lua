@@ -4,7 +4,7 @@
 -- ARGV 1 fence  2 job id  3 what came of it: failed, retrying, cancelled, interrupted, died, dead  4 problem JSON ("" none)
 --      5 job channel  6 ttl of a finished job, ms  7 ms after which it is due again (retrying, interrupted, died)
 --      8 prefix of the queues  9 ms after which somebody looks after a waiting job  10 attempts kept in the history
---      11 crashes after which a job is dead  12 problem of a dead job  13 ttl of a dead one, ms  14 index of dead ones
+--      11 crashes after which a job is dead  12 problem of a dead job  13 ttl of a dead one, ms
 -- Returns {what, ring, queue that may go on}.  what: "" this attempt has lost its job and may write nothing; else the new
 --      status: queued, retrying, failed, cancelled, dead.  ring 1: it waits on its queue, the caller must ring.
 local Q = ARGV[8]
@@ -41,11 +41,6 @@ else
   redis.call('HSET', KEYS[1], 'status', what, 'finished_at', now)
   redis.call('PEXPIRE', KEYS[1], what == 'dead' and ARGV[13] or ARGV[6])
   redis.call('ZREM', KEYS[2], ARGV[2])
-  if what == 'dead' then
-    redis.call('ZREMRANGEBYSCORE', ARGV[14], '-inf', now - tonumber(ARGV[13]))
-    redis.call('ZADD', ARGV[14], now, ARGV[2])
-    redis.call('PEXPIRE', ARGV[14], ARGV[13])
-  end
   if was[3] and redis.call('GET', was[3]) == ARGV[2] then
     redis.call('UNLINK', was[3])
     if what ~= 'cancelled' then redis.call('SET', was[4], problem, 'PX', was[6]) end

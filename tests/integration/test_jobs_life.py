@@ -187,20 +187,15 @@ async def test_three_crashes_are_enough(jobs: Jobs) -> None:
     history = json.loads((await jobs.fields("a"))["history"])
     assert [(one["attempt"], one["outcome"]) for one in history] == [(1, "died"), (2, "died"), (3, "died")]
     assert await jobs.left() == []
-    assert await jobs.store.command("ZRANGE", jobs.names.dead(), 0, -1) == [b"a"]
 
 
 async def test_ids_of_forgotten_jobs_are_forgotten(jobs: Jobs) -> None:
-    """All of them, though an older one is kept; and of dead ones those that died before those that are kept."""
+    """All of them, though an older one is kept."""
     kept, *gone = (new_job_id(1_700_000_000_000 + number) for number in range(6))
     await jobs.submit(key(), kept)
     await jobs.store.command("ZADD", jobs.names.all_jobs(), *(part for job_id in gone for part in (0, job_id)))
     assert await jobs.records.sweep(most=2) == 5
     assert await jobs.store.command("ZRANGE", jobs.names.all_jobs(), 0, -1) == [kept.encode()]
-    await jobs.store.command("ZADD", jobs.names.dead(), 1, "long ago")
-    claim = await jobs.work(kept, key())
-    await jobs.end(kept, claim.fence, "dead")
-    assert await jobs.store.command("ZRANGE", jobs.names.dead(), 0, -1) == [kept.encode()]
 
 
 async def test_a_lost_message_is_rung_again(jobs: Jobs) -> None:

@@ -76,7 +76,7 @@ def everything(names: Names, what: Key) -> list[str]:
 def once(names: Names) -> list[str]:
     """What there is one of in a namespace."""
     return [
-        *(names.live(), names.all_jobs(), names.dead(), names.abandonable(), names.run()),
+        *(names.live(), names.all_jobs(), names.abandonable(), names.run()),
         *(names.lives(), names.cancels(), names.losses()),
         *(names.invalidations(), names.near()),
     ]
