@@ -22,7 +22,7 @@ import psutil
 from tests.support.service import ROOT, Service, free_port
 
 #: Seconds a server may take until it answers.
-_READY_WITHIN = 30.0
+_READY_WITHIN = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from tests.support.store import StoreServer
 #: Imports that are named.
 _COSTLIEST = 10
 #: Keys that are there before the memory is looked at, and those that come then.
-_BEFORE, _MORE = 1_000, 4_000
+_BEFORE, _MORE = 500, 2_000
 _READY_WITHIN = 60.0
 _LINE = re.compile(r"^import time:\s+(\d+) \|\s+(\d+) \|( +)(\S+)$")
 
