@@ -137,9 +137,9 @@ async def test_who_leaves_during_a_slow_report_finds_it_in_the_inbox(
     demo_service: Service, page: Page, visitor: str
 ) -> None:
     """The tab is closed while the bar moves; later, elsewhere, its end is there unread, and leads to the report."""
-    await sign_in(page, demo_service, visitor, "/?month=3&origin=LGA")
+    await sign_in(page, demo_service, visitor, "/?month=3%26origin=LGA")
     panel = page.locator("#panel-confidence")
-    await panel.get_by_label("Samples for each carrier").select_option("1000")
+    await panel.get_by_label("Samples for each carrier").select_option("500")
     await panel.get_by_role("button", name="Compute").click()
     await expect(panel.get_by_role("progressbar")).to_have_attribute("aria-valuenow", re.compile(r"\d+"))
     later = await page.context.new_page()
