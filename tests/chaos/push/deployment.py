@@ -13,9 +13,6 @@ import redis
 from tests.chaos.push.children import Child
 from tests.support.service import Service
 
-#: Scripts and reads that serve who subscribes: what one of them costs the store.
-READS = ("evalsha", "eval", "fcall", "get", "getrange", "hgetall", "hmget", "xrange", "xrevrange")
-
 
 class Deployment:
     """A running service, and how to get at its parts."""
