@@ -185,6 +185,7 @@ class Connection:
         position = news.position
         if news.kind == "lost" if position is None else position.epoch != subscription.epoch:
             metrics.pushes["lost"] += 1
+            self._hub.leave(subscription)  # what comes in the same turn of the loop would be told before the end
             asyncio.get_running_loop().call_soon(self._unsubscribe, subscription, Unsubscribes.INSUFFICIENT_STATE)
             return None
         return rendering.frame(subscription, news)
