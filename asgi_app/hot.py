@@ -18,7 +18,7 @@ from django.conf import settings
 from asgi_app import access, wiring
 from asgi_app.env import env
 from asgi_app.errors import MillpondError
-from asgi_app.http_caching import demand
+from asgi_app.http_caching import demand, hit
 from asgi_app.preferences import preferences
 from asgi_app.prepared import Prepared
 from asgi_app.reading import Reading
@@ -51,8 +51,9 @@ class _Door:
     resource: Resource
     params: Any
     key: Key
-    #: What the answers below were made of: which write, whole seconds of age and left, https, preferences.
+    #: What the answers below were made of: which write, https, preferences; and the whole seconds of age and left.
     made_of: tuple[Any, ...] = ()
+    aged: tuple[int, int] = (-1, -1)
     etag: bytes = b""
     changed: Prepared | None = None
     unchanged: Prepared | None = None
@@ -181,12 +182,17 @@ class Hot:
     def _prepared(self, door: _Door, found: Found, asked: _Asked) -> Prepared:
         entry = found.entry
         assert entry is not None
-        made_of = (entry.nonce, int(found.age), math.floor(entry.fresh - found.age), asked.secure, asked.applied)
+        made_of = (entry.nonce, asked.secure, asked.applied)
+        aged = (int(found.age), math.floor(entry.fresh - found.age))
         if door.made_of != made_of or door.changed is None or door.unchanged is None:
             if door.changed is None or door.made_of[0] != entry.nonce:
                 self._hold(2 * len(entry.payload))
             door.changed, door.unchanged = _make(door, found, asked)
-            door.made_of = made_of
+            door.made_of, door.aged = made_of, aged
+        elif door.aged != aged:
+            for answer in (door.changed, door.unchanged):
+                answer.grow_older(b"%d" % aged[0], hit(aged[1]).encode())
+            door.aged = aged
         held = asked.held
         if held and (held == door.etag or holding(held.decode("latin-1")).matches(entry.position)):
             return door.unchanged

@@ -79,9 +79,14 @@ def cache_status(reading: Reading) -> str:
         return "millpond; fwd=miss; collapsed"
     left = math.floor(entry.fresh - reading.age)
     if reading.state == "fresh":
-        return f"millpond; hit; ttl={left}"
+        return hit(left)
     detail = "stale-while-revalidate" if reading.error is None else "stale-if-error"
     return f"millpond; hit; ttl={min(0, left)}; detail={detail}"
+
+
+def hit(left: int) -> str:
+    """Of a value that was there and is fresh for so many whole seconds."""
+    return f"millpond; hit; ttl={left}"
 
 
 class NotModified(HttpResponseNotModified):

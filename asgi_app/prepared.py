@@ -20,7 +20,7 @@ _SMALL = 65_536
 class Prepared:
     """One answer."""
 
-    __slots__ = ("_body", "_bytes", "_date", "_head", "_start")
+    __slots__ = ("_around", "_body", "_bytes", "_date", "_head", "_start")
 
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         """`headers` with Content-Length, unless the status allows no body."""
@@ -28,9 +28,28 @@ class Prepared:
         self._body: dict[str, Any] = {"type": "http.response.body", "body": body, "more_body": False}
         #: The bytes before and behind what the server says: joined when first sent, for many are not sent at all.
         self._head: tuple[bytes, bytes] | None = None
+        #: The lines around the values of Age and Cache-Status.
+        self._around: tuple[bytes, bytes, bytes] | None = None
         #: What the server puts before the headers, a new list each second, and the whole for that second.
         self._date: Any = None
         self._bytes = b""
+
+    def grow_older(self, age: bytes, cache_status: bytes) -> None:
+        """Say another Age, and behind it another Cache-Status; all else stays as it is made."""
+        headers: list[tuple[bytes, bytes]] = list(self._start["headers"])
+        names = [name for name, _ in headers]
+        first, second = names.index(b"Age"), names.index(b"Cache-Status")
+        headers[first], headers[second] = (b"Age", age), (b"Cache-Status", cache_status)
+        if self._around is None:
+            self._around = (
+                _lines(headers[:first]) + b"age: ",
+                b"\r\n" + _lines(headers[first + 1 : second]) + b"cache-status: ",
+                b"\r\n" + _lines(headers[second + 1 :]) + b"\r\n",
+            )
+        before, between, behind = self._around
+        self._start = {**self._start, "headers": headers}
+        self._head = STATUS_LINE[self._start["status"]], b"".join((before, age, between, cache_status, behind))
+        self._date = None
 
     async def send(self, send: Any) -> None:
         """Answer the request that `send` belongs to."""
@@ -44,8 +63,10 @@ class Prepared:
     def _write(self, cycle: RequestResponseCycle) -> None:
         if self._date is not cycle.default_headers:
             self._date = cycle.default_headers
-            first, rest = self._head = self._head or _head(self._start["status"], self._start["headers"])
-            said = b"".join(b"%b: %b\r\n" % (name.lower(), value) for name, value in self._date)
+            if self._head is None:
+                self._head = STATUS_LINE[self._start["status"]], _lines(self._start["headers"]) + b"\r\n"
+            first, rest = self._head
+            said = _lines(self._date)
             body = self._body["body"] if len(self._body["body"]) <= _SMALL else b""
             self._bytes = b"".join((first, said, rest, body))
         cycle.response_started = True
@@ -58,9 +79,8 @@ class Prepared:
         cycle.on_response()
 
 
-def _head(status: int, headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
-    lines = b"".join([b"%b: %b\r\n" % (name.lower(), value) for name, value in headers])
-    return STATUS_LINE[status], lines + b"\r\n"
+def _lines(headers: list[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % (name.lower(), value) for name, value in headers])
 
 
 def _is_new(cycle: RequestResponseCycle) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import pytest
@@ -19,6 +20,8 @@ from asgi_app.hot import Hot
 from asgi_app.models import ApiToken
 from asgi_app.registry import Principal, Registry, Resource, registry, resource
 from asgi_app.wiring import Node
+from cache_layer.cache import Found
+from cache_layer.keys import Key
 from tests.support.paged import a_node
 from tests.support.processes import fill
 from tests.support.store import StoreServer
@@ -136,9 +139,9 @@ async def agree(front: Hot, scope: dict[str, Any]) -> bool:
 
 async def value(node: Node, name: str, principal: Principal | None = None, **params: Any) -> None:
     what: Resource = registry.resource(name)
-    await fill(
-        node.cache, what.key(what.parse(params, text=False), principal or Principal.public()), b'{"a":"\xc3\xa9"}'
-    )
+    key = what.key(what.parse(params, text=False), principal or Principal.public())
+    await node.store.command("DEL", node.cache.names.lease(key))  # somebody may have asked for a younger one
+    await fill(node.cache, key, b'{"a":"\xc3\xa9"}')
 
 
 HOSTS = st.sampled_from([b"localhost", b"localhost:8000", b"LOCALHOST", b"evil.example", b"", b"localhost/x", b"[::1]"])
@@ -251,6 +254,28 @@ async def test_a_client_that_holds_the_value_gets_no_body(node: Node, declared: 
         unchanged = await of_front(front, scope)
         assert unchanged is not None
         assert (unchanged[0]["status"], unchanged[1]["body"]) == (304, b"")
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_an_answer_that_is_sent_again_is_older(
+    node: Node, declared: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By as many seconds as have gone, in Age and in what is left."""
+    await value(node, "t.open")
+    front, seen, at_hand = Hot(), set(), node.cache.at_hand
+    assert await agree(front, scope_of(f"{BASE}t.open"))
+    for seconds in (0.0, 3.4, 3.6, 40.0, 7.0):
+
+        def older(key: Key, seconds: float = seconds) -> Found | None:
+            found = at_hand(key)
+            return found and replace(found, age=found.age + seconds)
+
+        monkeypatch.setattr(node.cache, "at_hand", older)
+        assert await agree(front, scope_of(f"{BASE}t.open"))
+        answer = await of_front(front, scope_of(f"{BASE}t.open"))
+        assert answer is not None
+        seen.add(dict(answer[0]["headers"])[b"Age"])
+    assert len(seen) >= 4
 
 
 @pytest.mark.django_db(transaction=True)
