@@ -17,7 +17,11 @@ from typing import Any
 from django.conf import settings
 
 if not settings.configured:
-    layer = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [os.environ.get("STORE", "")]}}
+    # What redis-py 8 has by default is too little for channels_redis: it waits longer than five seconds, on more
+    # connections than a hundred.
+    patient = {"socket_timeout": None, "socket_connect_timeout": None, "max_connections": 10_000}
+    host = {"address": os.environ.get("STORE", ""), **patient}
+    layer = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [host]}}
     settings.configure(CHANNEL_LAYERS={"default": layer}, SECRET_KEY="bench", DATABASES={})
 
 from channels.generic.websocket import AsyncWebsocketConsumer

@@ -81,7 +81,7 @@ async def _storm(scene: Scene, service: Deployment, crowd: Audience, what: str) 
     scene.expect(whole == crowd.count, f"{what}: {whole} of {crowd.count} clients were back within {_BACK_WITHIN:g} s")
     seen = await crowd.seen()
     after = Counter(await asyncio.to_thread(service.commands)) - Counter(before)
-    reads = sum(after[name] - usual[name] for name in _READS)
+    reads = max(0, sum(after[name] - usual[name] for name in _READS))
     queries = _queries(scene.home) - queries
     waits = [wait for task in pings for wait in task.result()]
     last = max(one["back_at"] for one in seen) - dropped

@@ -38,7 +38,11 @@ log("push.seen.*", access="public", history=20, ttl=600, presence=True)
 def _count(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
     global _queries
     _queries += 1
-    (Path(os.environ["MILLPOND_HOME"]) / f"queries-{os.getpid()}").write_text(str(_queries))
+    note = Path(os.environ["MILLPOND_HOME"]) / f"queries-{os.getpid()}"
+    if not note.exists():
+        note.touch()
+    with note.open("r+b") as file:  # in one write: it is read meanwhile
+        file.write(b"%12d" % _queries)
     return execute(sql, params, many, context)
 
 
