@@ -75,7 +75,8 @@ def measure(home: Path, seconds: float, rounds: int) -> Table:
         about=f"{__doc__.split(chr(10))[0].removeprefix('A. ')}  {CONNECTIONS} connections, each with one request at "
         f"a time; {rounds} rounds of {seconds:g} s, in turns; medians, and from the least to the most.  {KEYS:,} keys "
         "are asked for by the law of Zipf (exponent 1), the same sequence for all.  The ratios are those of answers a "
-        "second in the same round.  Through Django: the same process, told by a header that its front does not know.",
+        "second in the same round and, in brackets, of CPU time: where nobody is saturated, only those count.  "
+        "Through Django: the same process, told by a header that its front does not know.",
         columns=(
             "keys",
             "case",
@@ -161,18 +162,20 @@ def _run(case: Case, keys: int, seconds: float) -> Run:
 def _row(keys: str, name: str, all_runs: dict[str, list[Run]]) -> tuple[str, ...]:
     runs = all_runs[name]
 
-    def to(other: str) -> float:
+    def to(other: str) -> str:
         # of the same round: what the machine did besides met both
-        return median(run.rate / against.rate for run, against in zip(runs, all_runs[other], strict=True))
+        pairs = list(zip(runs, all_runs[other], strict=True))
+        rate = median(run.rate / against.rate for run, against in pairs)
+        return f"{rate:.3g} ({median(against.cost / run.cost for run, against in pairs):.3g})"
 
     return (
         keys,
         name,
         spread([run.cost for run in runs]),
         spread([run.rate for run in runs]),
-        f"{to(LIMIT):.3f}",
-        f"{to(DJANGO):.1f}",
-        f"{to(FASTAPI):.2f}",
+        to(LIMIT),
+        to(DJANGO),
+        to(FASTAPI),
         f"{median(run.median_ms for run in runs):.1f} / {median(run.p99_ms for run in runs):.1f}",
         f"{runs[-1].body} bytes",
         saturated(median(run.server_busy for run in runs), median(run.client_busy for run in runs)),
