@@ -9,6 +9,7 @@ import pytest
 
 from tests.support import databases
 from tests.support.service import Service
+from tests.support.shell import Shell
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +23,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     ).start()
     yield running
     assert running.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def shell(service: Service) -> Iterator[Shell]:
+    """For code beside the running service."""
+    with Shell(service) as running:
+        yield running
 
 
 @pytest.fixture

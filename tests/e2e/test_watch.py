@@ -13,14 +13,15 @@ import pytest
 
 from tests.e2e.test_who_may_at_once import django, sockets
 from tests.support.service import Service
+from tests.support.shell import Shell
 from tests.support.watcher import eventually
 
 
 @pytest.fixture(scope="module")
-def staff(service: Service) -> dict[str, str]:
+def staff(service: Service, shell: Shell) -> dict[str, str]:
     """Headers of somebody with access to the admin."""
     name = f"s{uuid4().hex[:10]}"
-    django(service, f"User.objects.create_user({name!r}, password='x', is_staff=True)")
+    django(shell, f"User.objects.create_user({name!r}, password='x', is_staff=True)")
     return {"Authorization": f"Bearer {service.command('token', 'create', name).strip()}"}
 
 
@@ -65,10 +66,10 @@ async def test_watchers_are_counted_over_all_processes(service: Service, staff: 
         await seen(watchers=1)
 
 
-async def test_only_the_staff_sees_it(service: Service) -> None:
+async def test_only_the_staff_sees_it(service: Service, shell: Shell) -> None:
     """As JSON and as a page; whoever has no account is asked to sign in."""
     name = f"n{uuid4().hex[:10]}"
-    await asyncio.to_thread(django, service, f"User.objects.create_user({name!r}, password='correct horse battery')")
+    await asyncio.to_thread(django, shell, f"User.objects.create_user({name!r}, password='correct horse battery')")
     token = (await asyncio.to_thread(service.command, "token", "create", name)).strip()
     async with httpx.AsyncClient(base_url=service.url, timeout=20) as http:
         assert (await http.get("/api/v1/watch")).status_code == 401

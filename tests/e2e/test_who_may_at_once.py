@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.emulated import Client
 from tests.support.service import Service
+from tests.support.shell import Shell
 from tests.support.watcher import Watcher, eventually
 
 pytestmark = pytest.mark.timeout(120)
@@ -24,25 +25,25 @@ MANY = 8
 AT_ONCE = 5.0 + 5.0
 
 
-def django(service: Service, code: str) -> str:
+def django(shell: Shell, code: str) -> str:
     """Run code in another process, with `user(name)`."""
     tools = (
         "from django.contrib.auth.models import Group, Permission, User\n"
         "user = lambda name: User.objects.get(username=name)\n"
         "may = Permission.objects.get(codename='view_user')\n"
     )
-    return service.command("shell", "-c", tools + code)
+    return shell.run(tools + code)
 
 
-async def there(service: Service, code: str) -> str:
-    return await asyncio.to_thread(django, service, code)
+async def there(shell: Shell, code: str) -> str:
+    return await asyncio.to_thread(django, shell, code)
 
 
 @pytest.fixture
-def name(service: Service) -> str:
+def name(shell: Shell) -> str:
     """A new user."""
     made = f"u{uuid4().hex[:10]}"
-    django(service, f"User.objects.create_user({made!r}, password={PASSWORD!r})")
+    django(shell, f"User.objects.create_user({made!r}, password={PASSWORD!r})")
     return made
 
 
@@ -141,14 +142,14 @@ async def test_a_logout_ends_what_stood_on_its_session(service: Service, name: s
         await eventually(lambda: staying[0].values() == [{"user": name}], "the other session is as it was")
 
 
-async def test_a_new_password_ends_the_sessions_of_the_old_one(service: Service, name: str) -> None:
+async def test_a_new_password_ends_the_sessions_of_the_old_one(service: Service, shell: Shell, name: str) -> None:
     async with signed_in(service, name) as browser, AsyncExitStack() as ends:
         watchers = await sockets(ends, service, MANY, headers=browser.headers)
-        await there(service, f"u = user({name!r}); u.set_password('another one'); u.save()")
+        await there(shell, f"u = user({name!r}); u.set_password('another one'); u.save()")
         await all_back_as_the_public(watchers)
 
 
-async def test_a_user_who_is_deactivated_is_out_however_they_came(service: Service, name: str) -> None:
+async def test_a_user_who_is_deactivated_is_out_however_they_came(service: Service, shell: Shell, name: str) -> None:
     """By cookie, by API token, by connection token, and does not come back."""
     bearer = {"Authorization": f"Bearer {await asyncio.to_thread(api_token, service, name)}"}
     async with signed_in(service, name) as browser, AsyncExitStack() as ends:
@@ -158,7 +159,7 @@ async def test_a_user_who_is_deactivated_is_out_however_they_came(service: Servi
             *await sockets(ends, service, 3, headers=bearer),
             *await sockets(ends, service, 3, token=minted),
         ]
-        await there(service, f"u = user({name!r}); u.is_active = False; u.save()")
+        await there(shell, f"u = user({name!r}); u.is_active = False; u.save()")
         await all_closed(watchers, 3500)
 
 
@@ -172,10 +173,12 @@ async def test_a_user_who_is_deactivated_is_out_however_they_came(service: Servi
         ("u.is_superuser = True; u.save()", "u.is_superuser = False; u.save()"),
     ],
 )
-async def test_a_right_that_is_taken_ends_all_it_gave(service: Service, name: str, grant: str, revoke: str) -> None:
+async def test_a_right_that_is_taken_ends_all_it_gave(
+    service: Service, shell: Shell, name: str, grant: str, revoke: str
+) -> None:
     """Only that: what everybody may see goes on, and so does the connection."""
     lines = f"u = user({name!r}); g, _ = Group.objects.get_or_create(name={name!r})\n"
-    await there(service, lines + grant)
+    await there(shell, lines + grant)
     bearer = {"Authorization": f"Bearer {await asyncio.to_thread(api_token, service, name)}"}
     async with AsyncExitStack() as ends:
         watchers = await sockets(ends, service, MANY, headers=bearer)
@@ -183,24 +186,24 @@ async def test_a_right_that_is_taken_ends_all_it_gave(service: Service, name: st
             await watcher.watch("test.permitted")
             await watcher.watch(f"test.echo?text={name}")
         await eventually(lambda: all(len(one.values()) == 2 for one in watchers), "all see both")
-        await there(service, lines + revoke)
+        await there(shell, lines + revoke)
         await eventually(lambda: all(one.unsubscribed for one in watchers), "all have lost it", AT_ONCE)
         assert [[ctx.code for ctx in one.unsubscribed] for one in watchers] == [[2000]] * MANY
         assert {len(one.connecting) for one in watchers} == {1}
 
 
-async def test_a_token_that_is_deleted_is_of_no_use(service: Service, name: str) -> None:
+async def test_a_token_that_is_deleted_is_of_no_use(service: Service, shell: Shell, name: str) -> None:
     bearer = {"Authorization": f"Bearer {await asyncio.to_thread(api_token, service, name)}"}
     async with AsyncExitStack() as ends:
         watchers = await sockets(ends, service, MANY, headers=bearer)
-        await there(service, f"user({name!r}).millpond_tokens.all().delete()")
+        await there(shell, f"user({name!r}).millpond_tokens.all().delete()")
         await all_closed(watchers, 3500)
 
 
-async def test_what_passes_by_the_signals_is_found_in_turn(service: Service, name: str) -> None:
+async def test_what_passes_by_the_signals_is_found_in_turn(service: Service, shell: Shell, name: str) -> None:
     """Within a minute at most, in all processes."""
     async with signed_in(service, name) as browser, AsyncExitStack() as ends:
         watchers = await sockets(ends, service, MANY, headers=browser.headers)
-        await there(service, f"User.objects.filter(username={name!r}).update(is_active=False)")
+        await there(shell, f"User.objects.filter(username={name!r}).update(is_active=False)")
         await eventually(lambda: all(one.disconnected for one in watchers), "all are closed", 60)
         assert {one.disconnected[0].code for one in watchers} == {3500}

@@ -11,15 +11,16 @@ from playwright.async_api import Browser, Page, expect
 from tests.e2e.page.test_jobs_page import PASSWORD
 from tests.e2e.test_who_may_at_once import django, sockets
 from tests.support.service import Service
+from tests.support.shell import Shell
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")
-def keeper(service: Service) -> str:
+def keeper(shell: Shell) -> str:
     """Of the staff."""
     name = f"keeper-{uuid4().hex[:8]}"
-    django(service, f"User.objects.create_user({name!r}, password={PASSWORD!r}, is_staff=True)")
+    django(shell, f"User.objects.create_user({name!r}, password={PASSWORD!r}, is_staff=True)")
     return name
 
 
