@@ -32,15 +32,16 @@ _CASES: tuple[tuple[str, Kind, float, int], ...] = (
     ("push.value?name=slow", "value", 5, 200_000),
 )
 #: Turns of each kind, and the seconds of one.
-_TURNS, _TURN = 3, 8.0
+_TURNS, _TURN = 6, 5.0
 #: Seconds over which memory is looked at.
 _WATCHED = 80.0
 #: How much slower others may be at 99 of 100 publications; below so many seconds nobody is slow.
 _SLOWER, _NOTHING = 1.2, 0.005
 #: Bytes the process may grow by: the ring of a log (4 MiB) and what is on its way.
 _GROWTH = 16 * 2**20
-#: Seconds from the moment it was connected until a client that takes nothing is gone: 30 after its buffers were full.
-_CUT_WITHIN = (30.0, 50.0)
+#: Seconds from the moment it was connected until a client that takes nothing is gone: 30 after its buffers were full, or
+#: ten after its first ping, whichever is first.
+_CUT_WITHIN = (22.0, 50.0)
 
 
 async def play(scene: Scene) -> None:
