@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,11 @@ _READ = frozenset(
     b"host if-none-match authorization cookie accept cache-control prefer content-length transfer-encoding".split()
 )
 _PUBLIC = Principal.public()
+#: A cookie that no session can have is taken away from its client, by Django.
+_SESSION = settings.SESSION_COOKIE_NAME.encode()
+_A_SESSION = re.compile(
+    rb'(?:[A-Za-z0-9_-]+=[^;,"\s]*; ?)*' + re.escape(_SESSION) + rb'=[a-z0-9]{8,64}(?:; ?[A-Za-z0-9_-]+=[^;,"\s]*)*'
+)
 
 
 @dataclass(slots=True)
@@ -113,7 +119,7 @@ class Hot:
                 host = value
             elif name == b"accept" and b"event-stream" not in value:
                 pass
-            elif name == b"cookie":
+            elif name == b"cookie" and (_SESSION not in value or _A_SESSION.fullmatch(value)):
                 cookie = True
             elif name == b"if-none-match" and held is None:
                 held = value

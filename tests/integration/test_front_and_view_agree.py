@@ -146,6 +146,18 @@ async def value(node: Node, name: str, principal: Principal | None = None, **par
 
 HOSTS = st.sampled_from([b"localhost", b"localhost:8000", b"LOCALHOST", b"evil.example", b"", b"localhost/x", b"[::1]"])
 ETAGS = st.sampled_from([b"*", b'"x"', b'W/"x"', b"", b'"a", "b"', b"nonsense", b"@", b'W/@, "b"'])
+COOKIES = [
+    b"a=b",
+    b"sessionid=nobody",
+    b";",
+    b"sessionid=" + b"a" * 32,
+    b"csrftoken=x; sessionid=" + b"b" * 32 + b"; c=d",
+    b"sessionid=x; sessionid=" + b"a" * 32,
+    b"sessionid=" + b"a" * 32 + b"; sessionid=x",
+    b'sessionid="' + b"a" * 32 + b'"',
+    b"sessionidx=1",
+    b"messages=x",
+]
 HEADERS = st.lists(
     st.one_of(
         st.tuples(st.just(b"host"), HOSTS),
@@ -160,7 +172,7 @@ HEADERS = st.lists(
             st.just(b"accept"), st.sampled_from([b"*/*", b"application/json", b"text/event-stream", b"text/html"])
         ),
         st.tuples(st.just(b"prefer"), st.sampled_from([b"wait=1", b"respond-async", b"x"])),
-        st.tuples(st.just(b"cookie"), st.sampled_from([b"a=b", b"sessionid=nobody", b";"])),
+        st.tuples(st.just(b"cookie"), st.sampled_from(COOKIES)),
         st.tuples(st.just(b"authorization"), st.sampled_from([b"Bearer x", b"Basic eDp5", b"", b"Bearer TOKEN"])),
         st.tuples(st.just(b"origin"), st.sampled_from([b"http://localhost", b"http://evil.example", b"null"])),
         st.tuples(st.just(b"content-length"), st.just(b"0")),
