@@ -32,7 +32,7 @@ globalThis.Centrifuge = class {
   async rpc(method, data) { said.push([method, data.hidden]); }
   disconnect() {}
 };
-const { Live } = await import("./live.mjs");
+const { Live } = await import("./live.js");
 const live = new Live("/connection/websocket");
 """
 
@@ -41,9 +41,8 @@ async def run(script: str, tmp_path: Path) -> Any:
     """What the script prints, as JSON."""
     if _NODE is None:
         pytest.skip("no node on PATH")
-    for module in ("live", "feed", "hidden"):
-        text = (_MODULES / f"{module}.js").read_text().replace('"./feed.js"', '"./feed.mjs"')
-        (tmp_path / f"{module}.mjs").write_text(text)
+    shutil.copytree(_MODULES, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "package.json").write_text('{"type": "module"}')
     (tmp_path / "test.mjs").write_text(_STAND_IN + script)
     process = await asyncio.create_subprocess_exec(
         _NODE, str(tmp_path / "test.mjs"), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
@@ -93,7 +92,7 @@ async def test_a_tab_that_is_hidden_for_long_says_so(tmp_path: Path) -> None:
         globalThis.clearTimeout = (number) => { if (later[number]) later[number].work = () => {}; };
         const elapse = () => later.splice(0).map(({ work, wait }) => (work(), wait));
         const show = (hidden) => { document.hidden = hidden; change(); };
-        const { tellWhenHidden } = await import("./hidden.mjs");
+        const { tellWhenHidden } = await import("./hidden.js");
         heard[":connected"]({});
         tellWhenHidden(live);
         show(true), show(false);
