@@ -43,13 +43,12 @@ class Watching:
 
     def add(self, user_id: str, topic: str) -> None:
         """Somebody follows a topic (its `Source.key`) here; as often as there are subscriptions."""
-        held = self._held.setdefault(user_id, Counter())
-        if topic not in held:
+        if topic not in self._held.get(user_id, ()):
             if self._count >= _MOST:
                 return
             self._count += 1
             self._change(user_id, topic)
-        held[topic] += 1
+        self._held.setdefault(user_id, Counter())[topic] += 1
 
     def discard(self, user_id: str, topic: str) -> None:
         """One subscription less."""

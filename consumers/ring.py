@@ -9,7 +9,7 @@ in another epoch, is told that it is lost and nothing else.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _LEAST = 128
 #: Bytes of the events of one log that this process holds; older ones are in the store.
 _BYTES = 4 * 2**20
-#: Publications that came before those that belong in front of them, held until these were read.
+#: Publications that came before those that belong in front of them, held until these were read; at most `_BYTES` too.
 _EARLY = 1024
 #: News handed out at once.
 _PORTION = 16
@@ -49,6 +49,7 @@ class Ring:
         self._size = 0
         self._most = max(kept, _LEAST)
         self._early: dict[Position, Logged] = {}
+        self._early_size = 0
         #: Offset from which on every publication is here.
         self._first = 1
 
@@ -64,8 +65,10 @@ class Ring:
                 self._append(publication.logged, position)
                 self.kept_until = now + self.ttl
                 return True, not self._catch_up_early()
-        if len(self._early) < _EARLY:
+        size = len(publication.logged.data)
+        if position not in self._early and len(self._early) < _EARLY and self._early_size + size <= _BYTES:
             self._early[position] = publication.logged
+            self._early_size += size
         return False, True
 
     def ephemeral(self, kind: str, logged: Logged) -> None:
@@ -85,7 +88,7 @@ class Ring:
             self._take(new, page.epoch)
         # Of another epoch: it may be the next one, which has to be read then.
         strange = any(position.epoch != page.epoch for position in self._early)
-        self._early = {at: logged for at, logged in self._early.items() if at.epoch == page.epoch}
+        self._hold_early(at for at in self._early if at.epoch == page.epoch)
         followed = self._catch_up_early()
         self.kept_until = now + (self.ttl if page.life is None else page.life)
         behind = self.position is None or self.position.offset < page.top
@@ -115,8 +118,12 @@ class Ring:
         while (logged := self._early.pop(Position(top.epoch, top.offset + 1), None)) is not None:
             top = Position(top.epoch, top.offset + 1)
             self._append(logged, top)
-        self._early = {at: one for at, one in self._early.items() if at.epoch != top.epoch or at.offset > top.offset}
+        self._hold_early(at for at in self._early if at.epoch != top.epoch or at.offset > top.offset)
         return not self._early
+
+    def _hold_early(self, positions: Iterable[Position]) -> None:
+        self._early = {at: self._early[at] for at in positions}
+        self._early_size = sum(len(logged.data) for logged in self._early.values())
 
     # Holding
 
@@ -183,7 +190,9 @@ class Ring:
             return None
         here = [news for news in self._news if news.position is not None and news.position.offset > since.offset]
         offsets = {news.position.offset for news in here if news.position is not None}
-        missed = [one for one in older if one.position is not None and one.position.offset not in offsets] + here
+        # What the store told and the feed has not yet is announced afterwards: here it would be out of its place.
+        before = [one for one in older if one.position is not None and since.offset < one.position.offset <= top.offset]
+        missed = [one for one in before if one.position is not None and one.position.offset not in offsets] + here
         whole = len(missed) == top.offset - since.offset
         return missed if whole and all(one.position and one.position.epoch == top.epoch for one in missed) else None
 

@@ -234,3 +234,30 @@ def test_never_an_untold_hole(steps: list[str]) -> None:
                 assert seen == list(range(at + 1, at + 1 + len(seen)))
                 running[subscription] = at + len(seen)
     assert all(at == top for at in running.values())
+
+
+def test_what_the_store_told_before_the_feed_does_not_spoil_a_recovery() -> None:
+    """It comes after the reply, at its place."""
+    log = Ring(1000, 60.0)
+    log.read(page(101, 200), now=0.0)
+    since = Position(EPOCH, 50)
+    assert log.lacks(since)
+    subscription, held = follow(log, since, as_news(page(51, 201)))
+    assert offsets(held.missed) == list(range(51, 201))
+    assert log.appended(appended(201), 0.0) == (True, False)
+    assert told(subscription) == [201]
+
+
+def test_what_comes_too_early_is_bounded_in_bytes() -> None:
+    """What finds no room is read; there is room again afterwards."""
+    log = ring(1, kept=1000)
+    large = bytes(262_144)
+    for _ in range(2):
+        for offset in range(3, 200):
+            log.appended(Appended(Position(EPOCH, offset), Logged(offset, large)), 0.0)
+        assert 0 < sum(len(one.data) for one in log._early.values()) <= 4 * 2**20
+    log.read(page(2, 199), now=0.0)
+    assert log.position == Position(EPOCH, 199)
+    log.appended(appended(202), 0.0)
+    assert log.read(page(200, 201), now=0.0) == (True, False)
+    assert log.position == Position(EPOCH, 202)
