@@ -85,11 +85,11 @@ async def _storm(scene: Scene, service: Deployment, crowd: Audience, what: str) 
     queries = _queries(scene.home) - queries
     waits = [wait for task in pings for wait in task.result()]
     last = max(one["back_at"] for one in seen) - dropped
-    middle, late, most = (1000 * quantile(waits, share) for share in (0.5, 0.99, 1.0))
+    middle, late, latest = (1000 * quantile(waits, share) for share in (0.5, 0.99, 1.0))
     scene.say(
         f"{what}: {whole} back, the last {last:.2f} s after they were dropped, the median after "
         f"{seen[0]['recovery']['median']:.2f} s; {reads} reads of {_TOPICS} logs, {queries} queries of the database; "
-        f"requests waited {middle:.0f} ms in the median, {late:.0f} for 99 %, {most:.0f} at the most; "
+        f"requests waited {middle:.0f} ms in the median, {late:.0f} for 99 %, {latest:.0f} at the most; "
         f"{cpu(service.web()) - used:.1f} CPU s of the web"
     )
     more = {name: count - usual[name] for name, count in after.items() if count - usual[name] > 4}
@@ -98,7 +98,9 @@ async def _storm(scene: Scene, service: Deployment, crowd: Audience, what: str) 
     scene.expect(
         reads <= (_TOPICS + _USERS) * processes, f"{what}: {reads} reads of {_TOPICS} logs by {processes} processes"
     )
-    scene.expect(queries <= crowd.count / 10, f"{what}: {queries} queries of the database for {crowd.count} clients")
+    # A few clients at a time share no query with others.
+    most = crowd.count / 10 if scene.scale >= 1 else 4 * crowd.count
+    scene.expect(queries <= most, f"{what}: {queries} queries of the database for {crowd.count} clients")
     if scene.scale >= 1:
         scene.expect(quantile(waits, 0.99) < _LAG, f"{what}: requests waited {quantile(waits, 0.99):.2f} s")
 
