@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,6 +21,15 @@ SHUTDOWN = {"push": {"disconnect": {"code": 3001, "reason": "shutdown"}}}
 
 def echo(number: int) -> dict[str, object]:
     return {"id": number, "unsubscribe": {"channel": "x"}}
+
+
+@pytest.fixture(scope="module")
+def for_one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that takes one connection at a time."""
+    settings = {"MILLPOND_WORKER_CONCURRENCY": "1", "MILLPOND_MAX_CONNECTIONS": "1"}
+    running = Service(tmp_path_factory.mktemp("for_one"), "--no-demo", **settings).start()
+    yield running
+    assert running.stop() == 0
 
 
 @pytest.fixture
@@ -73,23 +83,14 @@ async def test_many_clients_at_once(service: Service) -> None:
 
 
 @pytest.mark.parametrize("door", DOORS)
-async def test_who_goes_is_gone(tmp_path: Path, door: str) -> None:
+async def test_who_goes_is_gone(for_one: Service, door: str) -> None:
     """A client that aborts its request has left its place within moments: the counts tell."""
-    service = Service(tmp_path, "--no-demo", MILLPOND_WORKER_CONCURRENCY="1", MILLPOND_MAX_CONNECTIONS="1").start()
-    try:
-        async with Client(service.url) as client:
-            async with client.opens(door) as first:
-                await first.connected()
-                async with client.opens(door) as second:
-                    refusal = {"push": {"disconnect": {"code": 3504, "reason": "connection limit"}}}
-                    assert await second.ended() == [refusal]
-            async with asyncio.timeout(2):
-                while True:
-                    async with client.opens(door) as third:
-                        if "id" in await third.hears():
-                            break
-    finally:
-        assert service.stop() == 0
+    async with Client(for_one.url) as client:
+        async with _the_place(client, door), client.opens(door) as second:
+            refusal = {"push": {"disconnect": {"code": 3504, "reason": "connection limit"}}}
+            assert await second.ended() == [refusal]
+        async with _the_place(client, door):
+            pass
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -162,3 +163,17 @@ async def test_the_store_is_away(two: Service) -> None:
 
 def _other(by_process: dict[str, Client], node: str) -> Client:
     return next(client for name, client in by_process.items() if name != node)
+
+
+@asynccontextmanager
+async def _the_place(client: Client, door: str) -> AsyncIterator[None]:
+    """Have it, once whoever had it is seen to have gone."""
+    async with AsyncExitStack() as taken:
+        async with asyncio.timeout(2):
+            while True:
+                async with AsyncExitStack() as tried:
+                    stream = await tried.enter_async_context(client.opens(door))
+                    if "id" in await stream.hears():
+                        await taken.enter_async_context(tried.pop_all())
+                        break
+        yield

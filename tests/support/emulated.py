@@ -30,15 +30,18 @@ class Stream:
         self.raw: list[str] = []
 
     async def hears(self) -> Any:
-        """The next message.  Raises StopAsyncIteration at the end of the stream."""
+        """The next message that is no ping.  Raises StopAsyncIteration at the end of the stream."""
         async with asyncio.timeout(WITHIN):
             while True:
                 message, found, rest = self._text.partition("\n\n" if self._events else "\n")
                 if found:
                     self._text = rest
                     assert not self._events or message.startswith("data: ")
-                    return json.loads(message.removeprefix("data: ") if self._events else message)
-                await self._more()
+                    heard = json.loads(message.removeprefix("data: ") if self._events else message)
+                    if heard:
+                        return heard
+                else:
+                    await self._more()
 
     async def ended(self) -> list[Any]:
         """Everything that still comes, up to the end."""
