@@ -156,6 +156,9 @@ class Feed:
             except _LOST as error:
                 log.warning("feed lost: %s", error or type(error).__name__)
                 self._call(self.on_loss)
+            except Exception:
+                log.exception("feed lost")  # a process without it would be blind for ever
+                self._call(self.on_loss)
             finally:
                 self._connected.clear()
                 self._confirmed.clear()
