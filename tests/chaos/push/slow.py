@@ -39,8 +39,8 @@ _WATCHED = 80.0
 _SLOWER, _NOTHING = 1.2, 0.005
 #: Bytes the process may grow by: the ring of a log (4 MiB) and what is on its way.
 _GROWTH = 16 * 2**20
-#: Seconds from the moment it was connected until a client that takes nothing is gone: 30 after its buffers were full, or
-#: ten after its first ping, whichever is first.
+#: Seconds from its connect until a client that takes nothing is gone: 30 after its buffers were full, or ten after its
+#: first ping, whichever is first.
 _CUT_WITHIN = (22.0, 50.0)
 
 
