@@ -13,13 +13,26 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks import fanout, growth, hits, l2clients, latency, machine, offload, scaling, stampede, start
+from tests.benchmarks import (
+    connections,
+    fanout,
+    growth,
+    hits,
+    l2clients,
+    latency,
+    machine,
+    offload,
+    scaling,
+    stampede,
+    start,
+)
 from tests.benchmarks.table import Table
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 COMPARISONS: dict[str, Callable[[Path, float, int], Table]] = {
     "hits": hits.measure,
     "fanout": fanout.measure,
+    "connections": connections.measure,
     "offload": offload.measure,
     "stampede": stampede.measure,
     "l2clients": l2clients.measure,
