@@ -17,6 +17,10 @@ from cache_layer.redis import Arg, Store
 LONGEST = 1000
 #: Milliseconds a position outlives the last look at it: a client that comes back with it learns what it has missed.
 _POSITION_LIFE = 24 * 3_600_000
+#: The same, while nothing was published: anybody may follow any name.
+_EMPTY_LIFE = 3_600_000
+#: Bytes of one read: whoever wants more asks again, or has missed too much.
+_ROOM = 4 * 2**20
 _NEWEST = 2**53
 
 
@@ -70,13 +74,15 @@ class History:
         self, topic: str, *, ttl: float, after: int | None = None, before: int | None = None, limit: int = LONGEST
     ) -> LogPage:
         """What is kept of a topic between two offsets, both exclusive: the oldest `limit` after `after`, or without it
-        the newest `limit`.  Oldest first.  Raises StoreUnavailable.
+        the newest `limit`, and of both as many as fit into some megabytes.  Oldest first.
+
+        Raises StoreUnavailable.
         """
         names = self._store.names
         keys = [names.stream(topic), names.stream_position(topic), names.run()]
         first, last = (after or 0) + 1, (before or _NEWEST) - 1
         args: list[Arg] = [secrets.token_hex(4), _POSITION_LIFE + _milliseconds(ttl)]
-        args += [first, last, limit if first <= last else 0, "1" if after is None else ""]
+        args += [first, last, limit if first <= last else 0, "1" if after is None else "", _ROOM, _EMPTY_LIFE]
         epoch, top, life, entries = await self._store.script("history", keys, args)
         found = tuple(_logged(entry, fields) for entry, fields in entries)
         return LogPage(epoch=epoch.decode(), top=int(top), publications=found, life=max(0, int(life)) / 1000)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 
+import msgspec
 import pytest
 import redis.asyncio as aioredis
 from django.db import transaction
 
 import asgi_app
-from asgi_app import publishing, wiring
+from asgi_app import log_source, publishing, wiring
 from asgi_app.access import Identity
 from asgi_app.env import env
-from asgi_app.errors import BadParameters, Denied, NotFound, Unauthenticated
+from asgi_app.errors import BadParameters, Denied, NotFound, TooManyRequests, Unauthenticated
 from asgi_app.registry import DeclarationError, Principal, log, registry
 from asgi_app.topics import Log, open_topic
 from asgi_app.wiring import Node
@@ -229,6 +230,41 @@ async def test_history(hub: Hub) -> None:
         await page(1, Position("", 0), reverse=True)
     with pytest.raises(publishing.Unrecoverable):
         await page(1, Position("nonsense", 5))
+
+
+async def test_a_read_is_bounded_in_bytes(hub: Hub, node: Node) -> None:
+    """It gives what fits, from the side it was asked from and without a hole; whoever has missed more is told so."""
+    text = "x" * 900_000
+    for n in range(1, 11):
+        await publishing.publish("t.open.k", [n, text])
+    source = await source_of("t.open.k")
+    forwards, backwards = await source.read_log(0, 50), await source.read_log(None, 50)
+    assert [logged.offset for logged in forwards.publications] == [1, 2, 3, 4, 5]
+    assert [logged.offset for logged in backwards.publications] == [6, 7, 8, 9, 10]
+    assert said(await Follower().join(hub, "t.open.k", Position("", 0))) is None
+    recovered = said(await Follower().join(hub, "t.open.k", Position("", 8)))
+    assert recovered is not None
+    assert [one[:3] for one in recovered] == ["[9,", "[10"]
+
+
+async def test_nobody_fills_the_store_with_new_topics(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A principal brings so many a minute; those that are known cost nothing, and what is empty is soon forgotten."""
+    monkeypatch.setattr(log_source, "_newcomers", log_source._Newcomers())
+    made = msgspec.structs.replace(env(), key_rate=10)
+    monkeypatch.setattr(log_source, "env", lambda: made)
+    sources = [await open_topic(f"t.open.n{n}", PUBLIC.principal) for n in range(10)]
+    with pytest.raises(TooManyRequests):
+        await open_topic("t.open.n10", PUBLIC.principal)
+    await open_topic("t.open.n3", PUBLIC.principal)
+    await open_topic("t.open.n10", USER)
+    source = sources[0]
+    assert source.kind == "log"
+    await source.read_log(None, 1)
+    name = node.store.names.stream_position("t.open.n0")
+    assert 0 < await node.store.command("PTTL", name) <= 3_600_000
+    await publishing.publish("t.open.n0", 1)
+    await source.read_log(None, 1)
+    assert await node.store.command("PTTL", name) > 3_600_000
 
 
 async def test_who_may_follow_and_publish(node: Node) -> None:
