@@ -10,6 +10,7 @@ import argparse
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,13 +53,21 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is stopped then, too
     where = machine.describe()
     print(where, flush=True)
-    tables = []
+    tables: list[Table] = []
+    failed: list[str] = []
     for name in [options.only] if options.only else COMPARISONS:
-        with tempfile.TemporaryDirectory(prefix="mpb-") as home:  # short enough for the path of a socket
-            tables.append(COMPARISONS[name](Path(home), options.seconds, options.rounds))
+        try:
+            with tempfile.TemporaryDirectory(prefix="mpb-") as home:  # short enough for the path of a socket
+                tables.append(COMPARISONS[name](Path(home), options.seconds, options.rounds))
+        except Exception:
+            traceback.print_exc()
+            failed.append(name)  # the others are worth having
+            continue
         print(f"\n{tables[-1].markdown()}", flush=True)
-    if not options.only:
-        RESULTS.write_text(_document(where, tables, options.seconds, options.rounds))
+        if not options.only:
+            RESULTS.write_text(_document(where, tables, options.seconds, options.rounds))
+    if failed:
+        sys.exit(f"not measured: {', '.join(failed)}")
 
 
 def _document(where: str, tables: list[Table], seconds: float, rounds: int) -> str:
