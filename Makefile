@@ -40,6 +40,7 @@ bench: $(VENV)/.bench ## figures side by side with what one would use instead; s
 chaos: $(VENV)/.dev ## bounded runs under faults and deaths, then the books are checked
 	$(BIN)/python -m tests.chaos
 	$(BIN)/python -m tests.chaos.crashes
+	$(BIN)/python -m tests.chaos.push
 
 ci: check ## what .ci/run calls: check, then every test, those that need services and a browser too
 	CI=1 $(BIN)/python -m pytest -m 'not browser' --ignore tests/unit -n $(AT_ONCE) --dist loadfile

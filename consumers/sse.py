@@ -121,6 +121,8 @@ class _Stream:
         self._valued: set[Subscription] = set()
         self._begun = False
         self._over = False
+        #: A log cannot go on: the stream ends.
+        self._lost = False
         #: Why a stream ended that had not begun.
         self._refusal: Exception | None = None
         self._serving = asyncio.current_task()
@@ -230,8 +232,11 @@ class _Stream:
         self._comment_later()
 
     def _render(self, subscription: Subscription, news: News) -> str | None:
+        if self._lost:
+            return None
         if news.kind == "lost":
-            # The next stream is told what became of the topic.
+            # The next stream is told what became of the topic; until then nothing comes behind the hole.
+            self._lost = True
             asyncio.get_running_loop().call_soon(self._finish, Unavailable("the stream was overrun"))
             return None
         if news.kind == "publication":
