@@ -104,7 +104,7 @@ def written(operation: Operation, shared: Components, *, anonymous: bool) -> Sch
         "security": [] if operation.bare else _security(operation, anonymous),
     }
     if operation.body is not None:
-        needed = bool(operation.body.get("required"))
+        needed = bool(operation.body.get("required") or operation.body.get("minProperties"))
         found["requestBody"] = {"required": needed, "content": {"application/json": {"schema": operation.body}}}
     return {name: value for name, value in found.items() if value or name == "security"}
 

@@ -7,6 +7,7 @@ not let the loop go on meanwhile, so that the store is changed exactly there.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
@@ -30,7 +31,7 @@ from tests.support.paged import a_node
 from tests.support.store import StoreServer
 
 #: Schedules of each kind of topic.
-_SEEDS = {"log": 1000, "value": 300}
+_SEEDS = {"log": 400, "value": 150} if "LIVE_SEEDS" not in os.environ else {"log": 1000, "value": 300}
 _WITHIN = 20.0
 #: How often the connection that hears from the store is killed as well: it takes its time to come back.
 _KILLED = 0.01

@@ -9,7 +9,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from asgi_app import access
+from asgi_app import access, hot, representation
 from asgi_app.env import env
 from asgi_app.registry import registry, resource
 from asgi_app.views import http, resources
@@ -33,7 +33,7 @@ async def test_a_closed_service_has_no_public_values(
     """With MILLPOND_ANONYMOUS off a cache between us and the reader shows nothing to who has not logged in."""
     settings.ALLOWED_HOSTS = ["*"]
     changed = msgspec.structs.replace(env(), anonymous=open_to_all)
-    for module in (access, http, resources):
+    for module in (access, hot, http, representation, resources):
         monkeypatch.setattr(module, "env", lambda: changed)
     name = f"closed.x{uuid4().hex}"
     with registry.isolated():
