@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import base64
 import json
+import math
 import os
 import resource
 import time
@@ -27,8 +28,8 @@ from cache_layer.redis import Store
 
 #: Frames of fewer bytes are pings and the like.
 _SMALL = 100
-#: Sockets that are being opened at once, and seconds for one message to reach all.
-_OPENING, _WITHIN = 100, 60.0
+#: Sockets that are being opened at once, and seconds that may take; seconds for one message to reach all.
+_OPENING, _WITHIN, _REACH = 100, 60.0, 15.0
 MESSAGE = "x" * 440
 
 
@@ -138,14 +139,15 @@ class Crowd:
         return time.perf_counter() - began
 
     async def tell(self, publish: Callable[[], Awaitable[Any]]) -> Round:
-        """One message to all."""
+        """One message to all; `missing` counts those who did not get it."""
         loop = asyncio.get_running_loop()
         self._round = Round(len(self.sockets), time.perf_counter(), [], loop.create_future())
         sending = asyncio.ensure_future(publish())
-        async with asyncio.timeout(_WITHIN):
-            await self._round.over
-            await sending
+        await asyncio.wait({self._round.over}, timeout=_REACH)
         told, self._round = self._round, None
+        await asyncio.wait({sending}, timeout=_REACH)
+        if told.missing:
+            await asyncio.sleep(1.0)  # what comes too late is not the next one
         return told
 
 
@@ -205,9 +207,10 @@ async def measure(crowd: Crowd, publish: Callable[[], Awaitable[Any]], seconds: 
     while time.perf_counter() - began < seconds or not rounds:
         rounds.append(await crowd.tell(publish))
     took = time.perf_counter() - began
-    last = sorted(told.arrivals[-1] for told in rounds)
+    last = sorted(told.arrivals[-1] if not told.missing else math.inf for told in rounds)
     return {
-        "deliveries": len(rounds) * len(crowd.sockets),
+        "deliveries": sum(len(told.arrivals) for told in rounds) or 1,
+        "lost": sum(told.missing for told in rounds),
         "seconds": took,
         "last_p50": median(last),
         "last_p99": last[min(len(last) - 1, int(len(last) * 0.99))],

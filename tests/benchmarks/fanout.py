@@ -79,6 +79,7 @@ def measure(home: Path, seconds: float, rounds: int) -> Table:
             "ratio",
             "CPU µs of the server for one",
             "the last has it, p50 / p99 ms",
+            "lost",
             "KiB for a socket",
             "saturated",
         ),
@@ -182,6 +183,7 @@ def _row(sockets: int, name: str, case: Case, runs: list[dict[str, float]], limi
         f"{middle('rate') / limit:.3f}",
         f"{middle('cost'):.1f}",
         f"{1000 * middle('last_p50'):.1f} / {1000 * middle('last_p99'):.1f}",
+        f"{sum(run['lost'] for run in runs):.0f}",
         f"{case.memory:.0f}",
         f"{' and '.join(full) or 'neither'} ({', '.join(busy)} of a core)",
     )
