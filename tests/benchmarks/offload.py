@@ -212,8 +212,8 @@ def _submits(home: Path, store: str, rounds: int) -> list[tuple[str, ...]]:
         )
         command = [sys.executable, "-m", "tests.benchmarks.submitting"]
         seen = [
-            json.loads(subprocess.run(command, cwd=ROOT, env=environ, stdout=-1, check=True, timeout=180).stdout)
-            for _ in range(rounds)
+            json.loads(subprocess.run(command, cwd=ROOT, env=apart, stdout=-1, check=True, timeout=180).stdout)
+            for apart in ({**environ, "MILLPOND_NAMESPACE": f"bench{number}"} for number in range(rounds))
         ]
     finally:
         own.stop()
