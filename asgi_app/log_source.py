@@ -5,21 +5,16 @@ Invariant: it exists only for a principal who may follow the topic.
 
 from __future__ import annotations
 
-import time
 from typing import Literal
 
 from asgi_app import access, wiring
 from asgi_app.declaring.declared import Access
 from asgi_app.declaring.log_topics import MAX_TOPIC, LogRules
-from asgi_app.env import env
-from asgi_app.errors import BadParameters, Denied, NotFound, TooManyRequests
+from asgi_app.errors import BadParameters, Denied, NotFound
 from asgi_app.registry import Principal, registry
 from cache_layer.history import LogPage
 from cache_layer.outdated import Outdated
 from cache_layer.publication import Publication, parse_log
-
-#: Topics, and principals who brought new ones, that a process remembers.
-_REMEMBERED = 50_000
 
 
 class LogSource:
@@ -62,42 +57,11 @@ def rules_of(topic: str) -> LogRules:
 
 
 async def open_log(topic: str, principal: Principal, *, trusted: bool = False) -> LogSource:
-    """Raises NotFound, Denied, Unauthenticated, BadParameters, and TooManyRequests for too many new topics."""
+    """Raises NotFound, Denied, Unauthenticated, BadParameters."""
     rules = rules_of(topic)
     if not trusted:
         await check(topic, rules, principal)
-    _newcomers.pay(topic, principal.user_id or "", time.monotonic())
     return LogSource(topic, rules, principal, trusted=trusted)
-
-
-class _Newcomers:
-    """Topics that this process has not seen lately: each leaves a position in the store, whoever names it.
-
-    A principal may bring `MILLPOND_KEY_RATE` of them a minute, as of new keys; the public is one.
-    """
-
-    def __init__(self) -> None:
-        self._seen: dict[str, None] = {}
-        #: What each may still bring, and since when.
-        self._left: dict[str, tuple[float, float]] = {}
-
-    def pay(self, topic: str, user_id: str, now: float) -> None:
-        """Raises TooManyRequests."""
-        if topic in self._seen:
-            return
-        most = float(env().key_rate)
-        left, at = self._left.get(user_id, (most, now))
-        left = min(most, left + (now - at) * most / 60)
-        if left < 1:
-            raise TooManyRequests(f"at most {most:.0f} new topics a minute", retry_after=max(1.0, 60 / most))
-        for known in (self._left, self._seen):
-            if len(known) >= _REMEMBERED:
-                known.clear()
-        self._left[user_id] = (left - 1, now)
-        self._seen[topic] = None
-
-
-_newcomers = _Newcomers()
 
 
 async def check(topic: str, rules: LogRules, principal: Principal) -> None:
