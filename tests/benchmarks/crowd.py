@@ -26,8 +26,10 @@ import uvloop
 from cache_layer.history import History
 from cache_layer.redis import Store
 
-#: Frames of fewer bytes are pings and the like.
+#: Frames of fewer bytes are no messages.
 _SMALL = 100
+#: Kinds of frames (RFC 6455, section 5.2).
+_PING, _PONG = 9, 10
 #: Sockets that are being opened at once, and seconds that may take; seconds for one message to reach all.
 _OPENING, _WITHIN, _REACH = 100, 60.0, 15.0
 MESSAGE = "x" * 440
@@ -79,12 +81,16 @@ class Watcher(asyncio.Protocol):
                 size, begin = int.from_bytes(data[at + 2 : at + 4], "big"), at + 4
             if len(data) < begin + size or len(data) < begin:
                 break
-            at = begin + size
-            self._take(size, data[begin:at])
+            kind, at = data[at] & 0x0F, begin + size
+            self._take(kind, size, data[begin:at])
         self._rest = data[at:]
 
-    def _take(self, size: int, text: bytes) -> None:
-        if not self.ready.done():
+    def _take(self, kind: int, size: int, text: bytes) -> None:
+        if kind == _PING:
+            self._transport.write(masked(text, _PONG))
+        elif text == b"{}":
+            self._transport.write(masked(text))
+        elif not self.ready.done():
             if b'"subscribe"' in text or b'"error"' in text:
                 self.ready.set_result(None)
         elif size >= _SMALL:
@@ -95,10 +101,10 @@ class Watcher(asyncio.Protocol):
             self.ready.set_exception(error or ConnectionError("closed"))
 
 
-def masked(text: bytes) -> bytes:
-    """A text frame of a client; its mask is zero."""
+def masked(text: bytes, kind: int = 1) -> bytes:
+    """A frame of a client, of text unless its kind is said; its mask is zero."""
     length = bytes([0x80 | len(text)]) if len(text) < 126 else bytes([0x80 | 126]) + len(text).to_bytes(2, "big")
-    return b"\x81" + length + b"\0\0\0\0" + text
+    return bytes([0x80 | kind]) + length + b"\0\0\0\0" + text
 
 
 class Crowd:
