@@ -44,7 +44,8 @@ chaos: $(VENV)/.dev ## bounded runs under faults and deaths, then the books are 
 
 ci: check ## what .ci/run calls: check, then every test, those that need services and a browser too
 	CI=1 $(BIN)/python -m pytest -m 'not browser' --ignore tests/unit -n $(AT_ONCE) --dist loadfile
-	CI=1 $(BIN)/python -m pytest -m browser --ignore tests/unit
+	CI=1 $(BIN)/python -m pytest -m browser --ignore tests/unit --ignore tests/e2e/page -n $(AT_ONCE) --dist loadfile
+	CI=1 $(BIN)/python -m pytest -m browser tests/e2e/page
 
 # A stamp is older than its inputs when they changed: then pip brings the environment up to date.
 $(VENV)/.run: pyproject.toml constraints.txt

@@ -13,7 +13,7 @@ from tests.chaos.push.scene import Scene
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("name", ["kills", "deploy"])  # the others take long, or mean little in small
+@pytest.mark.parametrize("name", ["kills"])  # the others take long, mean little in small, or are tested elsewhere
 async def test_in_small(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No promise is broken."""
     monkeypatch.setattr(logging.getLogger("asyncio"), "disabled", True)  # what a proxy cuts is meant to be cut
