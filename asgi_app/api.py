@@ -12,7 +12,7 @@ import msgspec
 from channels.db import database_sync_to_async
 from django.db import DEFAULT_DB_ALIAS
 
-from asgi_app import publishing, wiring
+from asgi_app import log_source, publishing, wiring
 from asgi_app.errors import ComputationTimeout, from_problem
 from asgi_app.registry import Principal, Resource, registry
 from cache_layer.errors import StoreUnavailable
@@ -103,7 +103,7 @@ def publish(topic: str, data: Any) -> Position | None:
 
     if not transaction.get_connection().in_atomic_block:
         return wiring.call(lambda node: publishing.publish(topic, data))
-    publishing.check(topic)
+    log_source.rules_of(topic)
     text = publishing.encode(data)
     transaction.on_commit(lambda: wiring.call(lambda node: publishing.publish_text(topic, text)), robust=True)
     return None

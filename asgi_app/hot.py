@@ -99,7 +99,7 @@ class Hot:
         found = wiring.node().cache.at_hand(door.key)
         if found is None:
             try:
-                found = await wiring.node().reader.find(door.key)
+                found = await wiring.node().reader.find(door.key, near=False)
             except StoreUnavailable:
                 return False
         if not _serves(door, found):

@@ -55,11 +55,6 @@ async def publish_text(topic: str, data: bytes, info: bytes = b"") -> Position |
     return await logs.append(topic, data, info=info, size=rules.history, ttl=rules.ttl)
 
 
-def check(topic: str) -> None:
-    """Raises BadParameters and NotFound for what is no log topic."""
-    log_source.rules_of(topic)
-
-
 def encode(data: Any) -> bytes:
     """Raises BadParameters."""
     try:

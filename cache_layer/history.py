@@ -36,10 +36,6 @@ class LogPage:
     #: Seconds until the log forgets what it has, unless something is published; None for never.
     life: float | None = None
 
-    @property
-    def position(self) -> Position:
-        return Position(self.epoch, self.top)
-
 
 class History:
     """The logs of one deployment."""
