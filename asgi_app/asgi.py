@@ -41,7 +41,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         await _lifespan(receive, send)
     elif scope["type"] == "websocket":
         await routing.application(scope, receive, send)
-    elif await _hot.answer(scope, send):
+    elif (receive := await _hot.answer(scope, receive, send)) is None:
         return
     elif _wants_stream(scope) and access.host_allowed(scope):
         await sse.application(scope, receive, send)

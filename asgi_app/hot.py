@@ -1,13 +1,15 @@
-"""The front before Django: a fresh value that is at hand is answered without it, header for header as its view does.
+"""The front before Django: a value is answered without it, header for header as its view does.
 
     path and query -> door (remembered) -> access -> this process's copy, or the store -> fresh? -> 200 or 304
+                                                        no: read as the view reads, held -> a value? -> 200 or 304
 
-Invariant: it answers only what it is sure of; everything else, each refusal and each computation, falls through to
-Django untouched.  What it remembers is bounded, and holds no rights.
+Invariant: it answers only what it is sure of; everything else, each refusal and each job, falls through to Django, with
+what was read.  What it remembers is bounded, and holds no rights.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 import re
@@ -19,17 +21,20 @@ from django.conf import settings
 from asgi_app import access, wiring
 from asgi_app.env import env
 from asgi_app.errors import MillpondError
+from asgi_app.held import Held, hand_on
 from asgi_app.http_caching import demand, hit
 from asgi_app.preferences import preferences
 from asgi_app.prepared import Prepared
 from asgi_app.reading import Reading
 from asgi_app.registry import Principal, Resource, registry
 from asgi_app.representation import for_everybody, holding, value_headers, vary
+from asgi_app.submitting import Question
 from cache_layer import metrics
 from cache_layer.cache import Found
 from cache_layer.errors import StoreUnavailable
 from cache_layer.freshness import ANYTHING, is_served
 from cache_layer.keys import Key
+from cache_layer.position import Position
 
 _PREFIX = "/api/v1/resources/"
 #: Questions, hosts and request directives that are remembered; all are forgotten when there are more.
@@ -43,11 +48,12 @@ _READ = frozenset(
     b"host if-none-match authorization cookie accept cache-control prefer content-length transfer-encoding".split()
 )
 _PUBLIC = Principal.public()
-#: A cookie that no session can have is taken away from its client, by Django.
-_SESSION = settings.SESSION_COOKIE_NAME.encode()
-_A_SESSION = re.compile(
-    rb'(?:[A-Za-z0-9_-]+=[^;,"\s]*; ?)*' + re.escape(_SESSION) + rb'=[a-z0-9]{8,64}(?:; ?[A-Za-z0-9_-]+=[^;,"\s]*)*'
+#: Cookies of these names are taken away or made anew, by Django, where their values are none that it gave.
+_SESSION, _CSRF = settings.SESSION_COOKIE_NAME.encode(), settings.CSRF_COOKIE_NAME.encode()
+_PAIR = rb"(?:%b=[a-z0-9]{8,64}|%b=(?:[A-Za-z0-9]{32}){1,2}|(?!%b=|%b=)[A-Za-z0-9_-]+=[^;,\"\s]*)" % (
+    2 * (re.escape(_SESSION), re.escape(_CSRF))
 )
+_OUR_COOKIES = re.compile(rb"%b(?:; ?%b)*" % (_PAIR, _PAIR))
 
 
 @dataclass(slots=True)
@@ -57,7 +63,7 @@ class _Door:
     resource: Resource
     params: Any
     key: Key
-    #: What the answers below were made of: which write, https, preferences; and the whole seconds of age and left.
+    #: What the answers below were made of: which write, https, preferred; and the whole seconds of age and left.
     made_of: tuple[Any, ...] = ()
     aged: tuple[int, int] = (-1, -1)
     etag: bytes = b""
@@ -74,8 +80,9 @@ class _Asked:
     cookie: bool
     #: Over https.
     secure: bool
-    #: Preference-Applied.
+    #: Preference-Applied, and the seconds the request may be held.
     applied: str
+    wait: float
 
 
 class Hot:
@@ -85,28 +92,47 @@ class Hot:
         self._doors: dict[tuple[str, bytes, str | None], _Door] = {}
         self._hosts: dict[bytes, bool] = {}
         self._plain: dict[bytes, bool] = {}
-        self._preferred: dict[bytes, str] = {}
+        self._preferred: dict[bytes, tuple[str, float]] = {}
         self._held = 0
 
-    async def answer(self, scope: Any, send: Any) -> bool:
-        """Answer a request, if that can be done at once and without a doubt.  False: nothing was sent."""
+    async def answer(self, scope: Any, receive: Any, send: Any) -> Any:
+        """Answer a request; or the `receive` with which Django is to answer it."""
         if not scope["path"].startswith(_PREFIX) or scope["method"] not in ("GET", "HEAD"):
-            return False
+            return receive
         asked = self._asked(scope)
         door = self._door(scope, asked.principal) if asked is not None else None
         if asked is None or door is None or not _may(door, asked):
-            return False
+            return receive
         found = wiring.node().cache.at_hand(door.key)
         if found is None:
             try:
                 found = await wiring.node().reader.find(door.key, near=False)
             except StoreUnavailable:
-                return False
+                return receive
         if not _serves(door, found):
-            return False
+            return await self._read(door, found, asked, scope, receive, send)
         await self._prepared(door, found, asked).send(send)
         metrics.events["answered before Django"] += 1
-        return True
+        return None
+
+    async def _read(self, door: _Door, found: Found, asked: _Asked, scope: Any, receive: Any, send: Any) -> Any:
+        """Read what is not fresh or not there, as `answer`."""
+        if asked.cookie:
+            return receive  # a computation counts for whoever stands behind it
+        question = Question(door.resource, door.params, asked.principal, door.key, False)
+        answering = wiring.node().reader.answer(question, wait=asked.wait, found=found)
+        task = asyncio.get_running_loop().create_task(answering)
+        held = Held(receive)
+        if not await held.reads(task):
+            return None
+        if task.exception() is not None or task.result().entry is None:
+            hand_on(scope, asked.principal, task)
+            return held
+        reading = task.result()
+        changed, unchanged = _make(door, reading, asked)
+        await (unchanged if _holds(asked, reading.position) else changed).send(send)
+        metrics.events["answered before Django"] += 1
+        return None
 
     def _asked(self, scope: Any) -> _Asked | None:
         """Who asks, and what they hold; None: that is for Django to find out."""
@@ -119,7 +145,9 @@ class Hot:
                 host = value
             elif name == b"accept" and b"event-stream" not in value:
                 pass
-            elif name == b"cookie" and (_SESSION not in value or _A_SESSION.fullmatch(value)):
+            elif name == b"cookie" and (
+                (_SESSION not in value and _CSRF not in value) or _OUR_COOKIES.fullmatch(value)
+            ):
                 cookie = True
             elif name == b"if-none-match" and held is None:
                 held = value
@@ -138,10 +166,10 @@ class Hot:
         principal = _PUBLIC if token is None else access.remembered(token)
         if principal is None or (principal.is_anonymous and not env().anonymous):
             return None
-        applied = "" if prefer is None else self._applied(prefer)
+        applied, wait = ("", env().default_wait) if prefer is None else self._applied(prefer)
         if held is not None and "wait" in applied:
             return None  # it waits for a newer one
-        return _Asked(principal, held or b"", cookie and token is None, scope["scheme"] == "https", applied)
+        return _Asked(principal, held or b"", cookie and token is None, scope.get("scheme") == "https", applied, wait)
 
     def _knows(self, host: bytes, scope: Any) -> bool:
         known = self._hosts.get(host)
@@ -158,10 +186,12 @@ class Hot:
             _remember(self._plain, directives, known, _FEW)
         return known
 
-    def _applied(self, prefer: bytes) -> str:
+    def _applied(self, prefer: bytes) -> tuple[str, float]:
+        """What is said to be applied, and how long to hold the request."""
         known = self._preferred.get(prefer)
         if known is None:
-            known = preferences({"Prefer": prefer.decode("latin-1")}).applied
+            said = preferences({"Prefer": prefer.decode("latin-1")})
+            known = said.applied, said.seconds(env().default_wait)
             _remember(self._preferred, prefer, known, _FEW)
         return known
 
@@ -193,16 +223,15 @@ class Hot:
         if door.made_of != made_of or door.changed is None or door.unchanged is None:
             if door.changed is None or door.made_of[0] != entry.nonce:
                 self._hold(2 * len(entry.payload))
-            door.changed, door.unchanged = _make(door, found, asked)
+            reading = Reading(state="fresh", position=entry.position, entry=entry, age=found.age)
+            door.changed, door.unchanged = _make(door, reading, asked)
+            door.etag = entry.position.etag().encode()
             door.made_of, door.aged = made_of, aged
         elif door.aged != aged:
             for answer in (door.changed, door.unchanged):
                 answer.grow_older(b"%d" % aged[0], hit(aged[1]).encode())
             door.aged = aged
-        held = asked.held
-        if held and (held == door.etag or holding(held.decode("latin-1")).matches(entry.position)):
-            return door.unchanged
-        return door.changed
+        return door.unchanged if asked.held == door.etag or _holds(asked, entry.position) else door.changed
 
     def _hold(self, size: int) -> None:
         """Count the bytes that doors hold; too many of them are all let go of."""
@@ -231,17 +260,19 @@ def _serves(door: _Door, found: Found) -> bool:
     return is_served(found.age, entry.fresh, entry.compute_seconds, door.key.policy, 1.0 - random.random())
 
 
-def _make(door: _Door, found: Found, asked: _Asked) -> tuple[Prepared, Prepared]:
-    entry = found.entry
+def _holds(asked: _Asked, position: Position) -> bool:
+    return bool(asked.held) and holding(asked.held.decode("latin-1")).matches(position)
+
+
+def _make(door: _Door, reading: Reading, asked: _Asked) -> tuple[Prepared, Prepared]:
+    entry = reading.entry
     assert entry is not None
-    reading = Reading(state="fresh", position=entry.position, entry=entry, age=found.age)
     said = value_headers(door.resource, door.key.topic, reading)
     if asked.applied:
         said.append(("Preference-Applied", asked.applied))
     said.append(("Vary", ", ".join(vary(door.resource))))
     ending = _ending(asked.secure)
     headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in said]
-    door.etag = headers[0][1]
     length = (b"Content-Length", b"%d" % len(entry.payload))
     whole = [(b"Content-Type", b"application/json"), *headers, _FRAMES, length, *ending]
     return Prepared(200, whole, entry.payload), Prepared(304, [*headers, _FRAMES, *ending], b"")

@@ -139,11 +139,12 @@ class Reader:
         newer_than: Position | None = None,
         near: bool = True,
         demand: Demand = ANYTHING,
+        found: Found | None = None,
     ) -> Reading:
-        """As `read`, for a question that may be asked."""
+        """As `read`, for a question that may be asked; `found` is what its asker has just looked up."""
         arrived = time.monotonic()
         try:
-            reading = await self._look(question, near=near, demand=demand)
+            reading = await self._look(question, near=near, demand=demand, found=found)
             if wait > 0 and not _satisfies(reading, newer_than):
                 reading = await self._wait(question, reading, arrived, wait, newer_than, demand)
             return reading
@@ -180,11 +181,17 @@ class Reader:
         return Question(resource, params, principal, resource.key(params, principal), trusted)
 
     async def _look(
-        self, question: Question, arrived: float | None = None, *, near: bool = True, demand: Demand = ANYTHING
+        self,
+        question: Question,
+        arrived: float | None = None,
+        *,
+        near: bool = True,
+        demand: Demand = ANYTHING,
+        found: Found | None = None,
     ) -> Reading:
         """One look.  A value that was computed after its reader `arrived` is fresh to it, however short-lived it is."""
         for _ in range(_RACES):
-            found = await self.find(question.key, near)
+            found = found or await self.find(question.key, near)
             near = False  # whoever looks again does so because something has changed
             entry, waited = found.entry, 0.0 if arrived is None else time.monotonic() - arrived
             if entry is not None and found.age < waited and not found.softened:
@@ -192,6 +199,7 @@ class Reader:
             reading = await self._judge(question, found, demand)
             if reading is not None:
                 return reading
+            found = None
         return Reading(state="pending", position=await self._cache.position(question.key))
 
     async def find(self, key: Key, near: bool = True) -> Found:

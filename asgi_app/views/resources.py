@@ -13,6 +13,7 @@ from django.utils.cache import patch_vary_headers
 from asgi_app import access, jobs, wiring
 from asgi_app.env import env
 from asgi_app.errors import Unavailable, store_away
+from asgi_app.held import handed_on
 from asgi_app.http_caching import NotModified, demand
 from asgi_app.noticing import completion
 from asgi_app.preferences import Preferences, preferences
@@ -44,13 +45,16 @@ async def detail(request: HttpRequest, principal: Principal, name: str) -> HttpR
     # A cache has it or has it not: there is nothing to wait for.
     asked = Preferences() if demanded.only_cached else preferences(request.headers)
     had = holding(request.headers.get("If-None-Match", ""))
-    reading = await wiring.node().reader.read(
-        resource,
-        params,
-        principal,
-        wait=asked.seconds(0.0 if demanded.only_cached else env().default_wait),
-        newer_than=had.position if asked.wait is not None else None,
-        demand=demanded,
+    reading = await (
+        handed_on(request.scope, principal)  # type: ignore[attr-defined]
+        or wiring.node().reader.read(
+            resource,
+            params,
+            principal,
+            wait=asked.seconds(0.0 if demanded.only_cached else env().default_wait),
+            newer_than=had.position if asked.wait is not None else None,
+            demand=demanded,
+        )
     )
     response = await _answer(resource, params, reading, had, principal)
     if asked.applied:
