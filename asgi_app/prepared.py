@@ -15,41 +15,35 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 #: Bytes of a body that is copied behind its headers, and written with them.
 _SMALL = 65_536
+#: What the server says in this second, and its lines.
+_saying: tuple[Any, bytes] = None, b""
 
 
 class Prepared:
     """One answer."""
 
-    __slots__ = ("_around", "_body", "_bytes", "_date", "_head", "_start")
+    __slots__ = ("_aged", "_around", "_body", "_bytes", "_date", "_headers", "_status")
 
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         """`headers` with Content-Length, unless the status allows no body."""
-        self._start: dict[str, Any] = {"type": "http.response.start", "status": status, "headers": headers}
-        self._body: dict[str, Any] = {"type": "http.response.body", "body": body, "more_body": False}
-        #: The bytes before and behind what the server says: joined when first sent, for many are not sent at all.
-        self._head: tuple[bytes, bytes] | None = None
-        #: The lines around the values of Age and Cache-Status.
-        self._around: tuple[bytes, bytes, bytes] | None = None
+        self._status, self._headers, self._body = status, headers, body
+        #: Age and Cache-Status of now; None: those of the headers.
+        self._aged: tuple[bytes, bytes] | None = None
+        #: The lines before, between and behind the values of these two, or all lines: joined when first sent, for many
+        #: answers are not sent at all.
+        self._around: tuple[bytes, ...] = ()
         #: What the server puts before the headers, a new list each second, and the whole for that second.
         self._date: Any = None
         self._bytes = b""
 
     def grow_older(self, age: bytes, cache_status: bytes) -> None:
-        """Say another Age, and behind it another Cache-Status; all else stays as it is made."""
-        headers: list[tuple[bytes, bytes]] = list(self._start["headers"])
-        names = [name for name, _ in headers]
-        first, second = names.index(b"Age"), names.index(b"Cache-Status")
-        headers[first], headers[second] = (b"Age", age), (b"Cache-Status", cache_status)
-        if self._around is None:
-            self._around = (
-                _lines(headers[:first]) + b"age: ",
-                b"\r\n" + _lines(headers[first + 1 : second]) + b"cache-status: ",
-                b"\r\n" + _lines(headers[second + 1 :]) + b"\r\n",
-            )
-        before, between, behind = self._around
-        self._start = {**self._start, "headers": headers}
-        self._head = STATUS_LINE[self._start["status"]], b"".join((before, age, between, cache_status, behind))
-        self._date = None
+        """Say another Age, and behind it another Cache-Status; all else stays as it is made.
+
+        Costs next to nothing: of the answers that grow older, not all are sent.
+        """
+        if self._aged is None:
+            self._around = ()
+        self._aged, self._date = (age, cache_status), None
 
     async def send(self, send: Any) -> None:
         """Answer the request that `send` belongs to."""
@@ -57,30 +51,58 @@ class Prepared:
         if type(cycle) is RequestResponseCycle and _is_new(cycle):
             self._write(cycle)
         else:
-            await send(self._start)
-            await send(self._body)
+            await send({"type": "http.response.start", "status": self._status, "headers": self._older()})
+            await send({"type": "http.response.body", "body": self._body, "more_body": False})
 
     def _write(self, cycle: RequestResponseCycle) -> None:
         if self._date is not cycle.default_headers:
             self._date = cycle.default_headers
-            if self._head is None:
-                self._head = STATUS_LINE[self._start["status"]], _lines(self._start["headers"]) + b"\r\n"
-            first, rest = self._head
-            said = _lines(self._date)
-            body = self._body["body"] if len(self._body["body"]) <= _SMALL else b""
-            self._bytes = b"".join((first, said, rest, body))
+            body = self._body if len(self._body) <= _SMALL else b""
+            self._bytes = b"".join((STATUS_LINE[self._status], _said(self._date), *self._head(), body))
         cycle.response_started = True
         cycle.waiting_for_100_continue = False
         cycle.transport.write(self._bytes)
-        if len(self._body["body"]) > _SMALL:
-            cycle.transport.write(self._body["body"])
+        if len(self._body) > _SMALL:
+            cycle.transport.write(self._body)
         cycle.response_complete = True
         cycle.message_event.set()
         cycle.on_response()
 
+    def _older(self) -> list[tuple[bytes, bytes]]:
+        """The headers of now."""
+        if self._aged is None:
+            return self._headers
+        now = {b"Age": self._aged[0], b"Cache-Status": self._aged[1]}
+        return [(name, now.get(name, value)) for name, value in self._headers]
+
+    def _head(self) -> tuple[bytes, ...]:
+        """The lines of the headers of now, and the empty one."""
+        if self._aged is None:
+            self._around = self._around or (_lines(self._headers) + b"\r\n",)
+            return self._around
+        if not self._around:
+            names = [name for name, _ in self._headers]
+            first, second = names.index(b"Age"), names.index(b"Cache-Status")
+            self._around = (
+                _lines(self._headers[:first]) + b"age: ",
+                b"\r\n" + _lines(self._headers[first + 1 : second]) + b"cache-status: ",
+                b"\r\n" + _lines(self._headers[second + 1 :]) + b"\r\n",
+            )
+        before, between, behind = self._around
+        age, cache_status = self._aged
+        return before, age, between, cache_status, behind
+
 
 def _lines(headers: list[tuple[bytes, bytes]]) -> bytes:
     return b"".join([b"%b: %b\r\n" % (name.lower(), value) for name, value in headers])
+
+
+def _said(date: list[tuple[bytes, bytes]]) -> bytes:
+    """The lines of what the server says in all answers of a second."""
+    global _saying
+    if _saying[0] is not date:
+        _saying = date, _lines(date)
+    return _saying[1]
 
 
 def _is_new(cycle: RequestResponseCycle) -> bool:

@@ -17,7 +17,16 @@ VALUE = Prepared(
 )
 UNCHANGED = Prepared(304, [(b"ETag", b'"a-1"'), (b"Vary", b"Accept")], b"")
 LARGE = Prepared(200, [(b"Content-Length", b"4000000")], b"x" * 4_000_000)
-ANSWERS = {"/value": VALUE, "/unchanged": UNCHANGED, "/large": LARGE}
+AGES = [
+    (b"Content-Length", b"2"),
+    (b"Age", b"0"),
+    (b"Vary", b"Accept"),
+    (b"Cache-Status", b"a; ttl=9"),
+    (b"ETag", b"b"),
+]
+OLDER = Prepared(200, AGES, b"{}")
+OLDER.grow_older(b"7", b"a; ttl=2")
+ANSWERS = {"/value": VALUE, "/unchanged": UNCHANGED, "/large": LARGE, "/older": OLDER}
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -85,6 +94,20 @@ async def test_the_bytes_are_those_of_the_messages(port: int, path: str, method:
     assert prepared.count(b"HTTP/1.1 ") == 4
     assert without_date(prepared) == without_date(plain)
     assert prepared.count(b"date: ") == 4
+
+
+async def test_an_answer_that_was_sent_grows_older(port: int) -> None:
+    """It says its age of now, however it was sent before, and nothing else is changed."""
+    ANSWERS["/ages"] = answer = Prepared(200, AGES, b"{}")
+    first = b"GET %b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    for path in (b"/ages", b"/plain/ages"):
+        said = without_date(await exchange(port, first % path))
+        assert b"\r\nage: 0\r\nvary: Accept\r\ncache-status: a; ttl=9\r\netag: b\r\n" in said
+    for age in (b"1", b"2"):
+        answer.grow_older(age, b"a; ttl=" + age)
+        older = said.replace(b"age: 0", b"age: " + age).replace(b"ttl=9", b"ttl=" + age)
+        for path in (b"/ages", b"/plain/ages", b"/ages"):
+            assert without_date(await exchange(port, first % path)) == older
 
 
 async def test_a_client_that_does_not_read_holds_nobody_up(port: int) -> None:
