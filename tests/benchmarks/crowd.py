@@ -1,7 +1,11 @@
 """Many websockets in one process that only count what comes: `python -m tests.benchmarks.crowd`, of fanout.py.
 
-A closed loop: a message is published, and the next one when every socket has it.  The client decodes nothing and sends
-nothing meanwhile, so that it costs little beside the server; its own share of a core is printed all the same.
+A closed loop: a message is published, and the next one when every socket has it, or when it has had its time: then who
+has not got it has lost it.  The client decodes nothing and sends nothing meanwhile, so that it costs little beside the
+server; its own share of a core is printed all the same.
+
+Invariant: everything ends within a bound; sockets that could not be opened, or have ended, are counted and not waited
+for.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import json
 import math
 import os
 import resource
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -30,8 +35,12 @@ from cache_layer.redis import Store
 _SMALL = 100
 #: Kinds of frames (RFC 6455, section 5.2).
 _PING, _PONG = 9, 10
-#: Sockets that are being opened at once, and seconds that may take; seconds for one message to reach all.
-_OPENING, _WITHIN, _REACH = 100, 60.0, 15.0
+#: Sockets that are being opened at once, and seconds for all of them.
+_OPENING, _WITHIN = 100, 40.0
+#: Seconds for one message to reach all.  After a loss: seconds without a message until the next one, and at most.
+_REACH, _QUIET, _QUIET_WITHIN = 15.0, 1.0, 5.0
+#: Messages that warm up, and seconds after which there is no further one.
+_WARM, _WARM_WITHIN = 3, 2.0
 MESSAGE = "x" * 440
 
 
@@ -39,10 +48,20 @@ MESSAGE = "x" * 440
 class Round:
     """What the sockets have had of one message."""
 
+    #: Those that may still get it.
     missing: int
     began: float
+    #: Seconds from the beginning, in their order.
     arrivals: list[float]
     over: asyncio.Future[None]
+    #: Sockets that ended before they had it; when the round is over, those that never got it, too.
+    lost: int = 0
+
+    def less(self) -> None:
+        """One less to wait for."""
+        self.missing -= 1
+        if self.missing == 0:
+            self.over.set_result(None)
 
 
 class Watcher(asyncio.Protocol):
@@ -50,8 +69,12 @@ class Watcher(asyncio.Protocol):
 
     def __init__(self, crowd: Crowd, request: bytes, hello: bytes) -> None:
         self._crowd, self._request, self._hello = crowd, request, hello
+        self._transport: Any = None
+        self.closed = False
         self._rest = b""
         self._open = False
+        #: The message it had last.
+        self.had: Round | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: Any) -> None:
@@ -94,11 +117,18 @@ class Watcher(asyncio.Protocol):
             if b'"subscribe"' in text or b'"error"' in text:
                 self.ready.set_result(None)
         elif size >= _SMALL:
-            self._crowd.arrived()
+            self._crowd.arrived(self)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.closed = True
         if not self.ready.done():
             self.ready.set_exception(error or ConnectionError("closed"))
+        self._crowd.ended(self)
+
+    def give_up(self) -> None:
+        """Close it; may be called before it was open."""
+        if self._transport is not None:
+            self._transport.abort()
 
 
 def masked(text: bytes, kind: int = 1) -> bytes:
@@ -111,19 +141,31 @@ class Crowd:
     """All of them."""
 
     def __init__(self) -> None:
-        self.sockets: list[Watcher] = []
+        self.sockets: set[Watcher] = set()
         self._round: Round | None = None
+        self._heard_at = 0.0
 
-    def arrived(self) -> None:
+    def arrived(self, socket: Watcher) -> None:
+        """A message has come to one of them."""
+        self._heard_at = time.perf_counter()
         current = self._round
-        if current is not None:
-            current.arrivals.append(time.perf_counter() - current.began)
-            current.missing -= 1
-            if current.missing == 0:
-                current.over.set_result(None)
+        if current is not None and socket.had is not current:
+            socket.had = current
+            current.arrivals.append(self._heard_at - current.began)
+            current.less()
+
+    def ended(self, socket: Watcher) -> None:
+        """One of them is closed: what is under way is lost to it, and nothing more is waited for."""
+        if socket not in self.sockets:
+            return
+        self.sockets.discard(socket)
+        current = self._round
+        if current is not None and socket.had is not current:
+            current.lost += 1
+            current.less()
 
     async def open(self, url: str, count: int, hello: bytes) -> float:
-        """Seconds it took."""
+        """Open as many as can be in time; the seconds it took."""
         parts = urlsplit(url)
         key = base64.b64encode(os.urandom(16)).decode()
         request = (
@@ -134,27 +176,47 @@ class Crowd:
         loop = asyncio.get_running_loop()
 
         async def one() -> None:
-            async with gate, asyncio.timeout(_WITHIN):
+            async with gate:
                 made = Watcher(self, request, hello)
-                await loop.create_connection(lambda: made, parts.hostname or "", parts.port or 80)
-                await made.ready
-                self.sockets.append(made)
+                try:
+                    await loop.create_connection(lambda: made, parts.hostname or "", parts.port or 80)
+                    await made.ready
+                    if made.closed:
+                        raise ConnectionError("closed")
+                except BaseException:
+                    made.give_up()
+                    raise
+                self.sockets.add(made)
 
         began = time.perf_counter()
-        await asyncio.gather(*(one() for _ in range(count)))
-        return time.perf_counter() - began
+        opening = [loop.create_task(one()) for _ in range(count)]
+        _, late = await asyncio.wait(opening, timeout=_WITHIN)
+        for task in late:
+            task.cancel()
+        took = time.perf_counter() - began
+        failures = await asyncio.gather(*opening, return_exceptions=True)
+        if failed := [error for error in failures if error is not None]:
+            print(f"{len(failed)} sockets of {count} were not opened: {failed[0]!r}", file=sys.stderr)
+        return took
 
     async def tell(self, publish: Callable[[], Awaitable[Any]]) -> Round:
-        """One message to all; `missing` counts those who did not get it."""
+        """One message to all."""
         loop = asyncio.get_running_loop()
-        self._round = Round(len(self.sockets), time.perf_counter(), [], loop.create_future())
+        current = self._round = Round(len(self.sockets), time.perf_counter(), [], loop.create_future())
         sending = asyncio.ensure_future(publish())
-        await asyncio.wait({self._round.over}, timeout=_REACH)
-        told, self._round = self._round, None
-        await asyncio.wait({sending}, timeout=_REACH)
-        if told.missing:
-            await asyncio.sleep(1.0)  # what comes too late is not the next one
-        return told
+        await asyncio.wait({current.over}, timeout=_REACH)
+        self._round = None
+        current.lost += current.missing
+        async with asyncio.timeout(_REACH):
+            await sending
+        if current.lost:
+            await self._quiet()  # what comes too late is not the next one
+        return current
+
+    async def _quiet(self) -> None:
+        began = self._heard_at = time.perf_counter()
+        while (now := time.perf_counter()) < min(self._heard_at + _QUIET, began + _QUIET_WITHIN):
+            await asyncio.sleep(min(self._heard_at + _QUIET - now, _QUIET))
 
 
 async def over_store(spec: str) -> Callable[[], Awaitable[Any]]:
@@ -194,11 +256,13 @@ WAYS = {"store": over_store, "layer": over_layer, "line": over_line}
 async def main(options: argparse.Namespace) -> None:
     crowd = Crowd()
     opening = await crowd.open(options.url, options.sockets, options.hello.encode())
-    print(json.dumps({"opened": opening}), flush=True)
+    print(json.dumps({"seconds": opening, "sockets": len(crowd.sockets)}), flush=True)
     way, _, spec = options.publish.partition("=")
     publish = await WAYS[way](spec)
-    for _ in range(3):
-        await crowd.tell(publish)
+    until = time.perf_counter() + _WARM_WITHIN
+    for _ in range(_WARM):
+        if crowd.sockets and time.perf_counter() < until:
+            await crowd.tell(publish)
     while True:
         command = await asyncio.to_thread(input)
         if command == "stop":
@@ -208,15 +272,16 @@ async def main(options: argparse.Namespace) -> None:
 
 async def measure(crowd: Crowd, publish: Callable[[], Awaitable[Any]], seconds: float) -> dict[str, float]:
     """Publish for some seconds."""
-    began, cpu = time.perf_counter(), time.process_time()
+    began, cpu, at_first = time.perf_counter(), time.process_time(), len(crowd.sockets)
     rounds: list[Round] = []
-    while time.perf_counter() - began < seconds or not rounds:
+    while crowd.sockets and (time.perf_counter() - began < seconds or not rounds):
         rounds.append(await crowd.tell(publish))
     took = time.perf_counter() - began
-    last = sorted(told.arrivals[-1] if not told.missing else math.inf for told in rounds)
+    last = sorted(math.inf if told.lost else told.arrivals[-1] for told in rounds) or [math.inf]
     return {
-        "deliveries": sum(len(told.arrivals) for told in rounds) or 1,
-        "lost": sum(told.missing for told in rounds),
+        "deliveries": sum(len(told.arrivals) for told in rounds),
+        "lost": sum(told.lost for told in rounds),
+        "ended": at_first - len(crowd.sockets),
         "seconds": took,
         "last_p50": median(last),
         "last_p99": last[min(len(last) - 1, int(len(last) * 0.99))],

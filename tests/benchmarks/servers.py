@@ -47,8 +47,7 @@ def serving(command: list[str], url: str) -> Iterator[Server]:
         _wait_for_port(url, child)
         yield Server(url=url, processes=(psutil.Process(child.pid),))
     finally:
-        child.terminate()
-        child.wait(20)
+        _end(child)
 
 
 @contextmanager
@@ -65,8 +64,7 @@ def uvicorn(application: str, *, processes: int = 1, environ: Mapping[str, str] 
         workers = [kid for kid in root.children() if "spawn_main" in " ".join(kid.cmdline())]
         yield Server(url=url, processes=tuple(workers) if processes > 1 else (root,))
     finally:
-        child.terminate()
-        child.wait(20)
+        _end(child)
 
 
 @contextmanager
@@ -87,6 +85,15 @@ def millpond(home: Path, *, processes: int, **environ: str) -> Iterator[Server]:
         yield Server(url=service.url, processes=found)
     finally:
         service.stop()
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.terminate()
+    try:
+        child.wait(10)
+    except subprocess.TimeoutExpired:  # thousands of consumers leave their group
+        child.kill()
+        child.wait()
 
 
 def _wait_for(url: str, child: subprocess.Popen[bytes]) -> None:

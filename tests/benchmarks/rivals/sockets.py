@@ -16,11 +16,10 @@ from typing import Any
 
 from django.conf import settings
 
+from tests.benchmarks.rivals import PATIENT
+
 if not settings.configured:
-    # What redis-py 8 has by default is too little for channels_redis: it waits longer than five seconds, on more
-    # connections than a hundred.
-    patient = {"socket_timeout": None, "socket_connect_timeout": None, "max_connections": 10_000}
-    host = {"address": os.environ.get("STORE", ""), **patient}
+    host = {"address": os.environ.get("STORE", ""), **PATIENT}
     layer = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [host]}}
     settings.configure(CHANNEL_LAYERS={"default": layer}, SECRET_KEY="bench", DATABASES={})
 
