@@ -113,13 +113,21 @@ class Node:
 
 
 _node: Node | None = None
-_owner = 0
 _lock = threading.Lock()
+
+
+def _begin_anew() -> None:
+    """A forked child has no Node; its parent's is not its to stop."""
+    global _node, _lock
+    _node, _lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def node() -> Node:
     """The Node of this process's event loop.  Raises RuntimeError outside of a started one."""
-    if _node is None or _owner != os.getpid():
+    if _node is None:
         raise RuntimeError("no Node in this process yet: it is made by the web process, or by wiring.call()")
     return _node
 
@@ -129,9 +137,9 @@ async def start_node(settings_: Env | None = None, *, near: bool = False) -> Nod
 
     A Node that code made earlier for itself (at import, say) is left to its own thread.
     """
-    global _node, _owner
-    if _node is None or _owner != os.getpid() or _node.loop is not asyncio.get_running_loop():
-        _node, _owner = Node(settings_ or env(), near=near), os.getpid()
+    global _node
+    if _node is None or _node.loop is not asyncio.get_running_loop():
+        _node = Node(settings_ or env(), near=near)
         await _node.start()
     return _node
 
@@ -139,7 +147,7 @@ async def start_node(settings_: Env | None = None, *, near: bool = False) -> Nod
 async def stop_node() -> None:
     """Stop this process's Node; may be called twice."""
     global _node
-    if _node is not None and _owner == os.getpid():
+    if _node is not None:
         stopping, _node = _node, None
         await stopping.stop()
 
@@ -167,7 +175,7 @@ def here(work: Callable[[Node, asyncio.AbstractEventLoop], T]) -> T:
     """
     if on_loop():
         raise RuntimeError("this is the event loop: use the async twin of the function (aread, ainvalidate, ...)")
-    current = _node if _owner == os.getpid() else None
+    current = _node
     if current is None or current.loop is None:
         current = _portal_node()
     assert current.loop is not None
@@ -183,7 +191,7 @@ async def acall(work: Callable[[Node], Coroutine[Any, Any, T]]) -> T:
 
 def submit(work: Callable[[Node], Coroutine[Any, Any, T]]) -> Future[T]:
     """Start async work on the Node's loop from any thread."""
-    current = _node if _owner == os.getpid() else None
+    current = _node
     if current is None or current.loop is None:
         current = _portal_node()
     assert current.loop is not None
@@ -201,7 +209,7 @@ def on_loop() -> bool:
 
 def _portal_node() -> Node:
     with _lock:
-        if _node is not None and _owner == os.getpid() and _node.loop is not None:
+        if _node is not None and _node.loop is not None:
             return _node
         loop = asyncio.new_event_loop()
         threading.Thread(target=loop.run_forever, name="millpond portal", daemon=True).start()

@@ -40,6 +40,7 @@ class Invalidator:
         self._feed = feed
         self._near = near
         self._me = secrets.token_hex(8)
+        self._near_channel = store.names.near()
         self._kept = Outdated()
         self._sending: asyncio.Task[None] | None = None
         #: What waits to hear from others: number of the invalidation -> (still to answer, told when none is).
@@ -79,7 +80,7 @@ class Invalidator:
     @property
     def hears(self) -> bool:
         """Whether others' invalidations wait for this process: else it must not serve values of its own."""
-        return self._feed is None or self._feed.confirmed(self._names.near())
+        return self._feed is None or self._feed.confirmed(self._near_channel)
 
     async def _send_or_keep(self, outdated: Outdated) -> None:
         self._forget_here(outdated)

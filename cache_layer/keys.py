@@ -44,7 +44,7 @@ class Names:
         self._ns = namespace
 
     def entry(self, key: Key) -> str:
-        return self.single(key.name, key.digest)[0]
+        return f"c:{{{self._ns}}}:e:{key.name}:{key.digest}"
 
     def version(self, key: Key) -> str:
         return f"c:{{{self._ns}}}:v:{key.name}:{key.digest}"
@@ -58,7 +58,7 @@ class Names:
     def single(self, name: str, digest_: str) -> tuple[str, str, str]:
         """Entry, failure and lease of one value, by the name of its resource and the digest of its key."""
         return (
-            f"c:{{{self._ns}}}:e:{name}:{digest_}",
+            f"c:{{{self._ns}}}:e:{name}:{digest_}",  # as `entry`
             f"c:{{{self._ns}}}:x:{name}:{digest_}",
             f"l:{{{self._ns}}}:{name}:{digest_}",
         )

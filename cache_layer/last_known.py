@@ -44,6 +44,10 @@ class LastKnown:
 
     def keep(self, key: Key, entry: Entry, age: float, *, era: int) -> None:
         """Hold a value whose look-up began in `era`."""
+        known = self._held.get(key.digest)
+        if known is not None and known.entry is entry and era == self.era:
+            self._held.move_to_end(key.digest)  # the very one: it is as old as it was
+            return
         held = _Held(entry, key.tags, time.monotonic() - age)
         self._drop(key.digest)  # whatever comes of the new one, the one before is no longer the last
         if era != self.era or held.cost > self._budget // 8:

@@ -15,6 +15,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from msgspec import structs
+
 from asgi_app.stores.brief import briefly
 from asgi_app.stores.django_cache import DjangoCache
 from asgi_app.stores.rotating import Hearing
@@ -62,7 +64,9 @@ class OwnCache(Cache):
         if found.entry is not None and found.age < found.entry.fresh and not found.softened:
             return found
         fetched = await self._fetch(key)
-        return fetched if fetched.entry is not None else replace(found, failure=fetched.failure, nonce=fetched.nonce)
+        if fetched.entry is not None:
+            return fetched
+        return structs.replace(found, failure=fetched.failure, nonce=fetched.nonce)
 
     async def commit(self, key: Key, payload: bytes, **how: Any) -> Committed:
         """As `Cache.commit`; what lies in the data store is there to be fetched, and no longer."""
@@ -78,14 +82,14 @@ class OwnCache(Cache):
         versions = self._kept.run_here(partial(self._values.capture, key=key))
         fetched = await super().lookup(key)
         if fetched.entry is None or fetched.softened or fetched.age > self._life - _ON_ITS_WAY_OUT:
-            return replace(fetched, entry=None)
+            return structs.replace(fetched, entry=None)
         entry = replace(fetched.entry, tag_versions=versions, life=key.policy.life)
         self._kept.run_here(partial(self._values.keep, key=key, entry=entry, age=fetched.age))
         self._copies[key.digest] = key
         self._copies.move_to_end(key.digest)
         if len(self._copies) > _COPIES:
             self._copies.popitem(last=False)
-        return replace(fetched, entry=entry)
+        return structs.replace(fetched, entry=entry)
 
     def _renew(self, message: bytes) -> None:
         key = self._copies.get(message.decode("latin-1"))

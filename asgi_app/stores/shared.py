@@ -14,6 +14,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
+from msgspec import structs
+
 from asgi_app.computing import problem_bytes
 from asgi_app.errors import ValueTooLarge
 from asgi_app.stores.brief import briefly
@@ -57,7 +59,7 @@ class SharedCache(Cache):
         if found.entry is not None and found.age < found.entry.fresh and not found.softened:
             return found
         with suppress(StoreUnavailable):  # whatever has to ask it next says so
-            return replace(found, failure=await self._failure(key))
+            return structs.replace(found, failure=await self._failure(key))
         return found
 
     def parse(self, digest: str, message: bytes) -> Publication | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from typing import Annotated, Any
 
 import pytest
@@ -13,7 +12,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Permission, User
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from asgi_app import access
 from asgi_app.access import create_token
@@ -305,7 +304,7 @@ async def test_an_answer_that_is_sent_again_is_older(
 
         def older(key: Key, seconds: float = seconds) -> Found | None:
             found = at_hand(key)
-            return found and replace(found, age=found.age + seconds)
+            return found and structs.replace(found, age=found.age + seconds)
 
         monkeypatch.setattr(node.cache, "at_hand", older)
         assert await agree(front, scope_of(f"{BASE}t.open"))

@@ -188,3 +188,15 @@ def test_the_asker_s_policy_counts(clock: Clock) -> None:
     )
     assert known.get(what) is not None
     assert known.get(strict) is None
+
+
+def test_the_very_value_it_holds_is_seen_again(clock: Clock) -> None:
+    """It is as old as it was, and the last one seen; looked up before an invalidation, it is held no longer."""
+    value, memory = entry(b"x"), LastKnown(8 * 1024)
+    memory.keep(KEYS["a"], value, 5.0, era=0)
+    for name in ("b", "c", "d"):
+        memory.keep(KEYS["a"], value, 0.0, era=0)
+        memory.keep(KEYS[name], entry(b"y" * 500), 0.0, era=0)
+    assert memory.get(KEYS["a"]) == (value, 5.0)
+    memory.keep(KEYS["a"], value, 0.0, era=-1)
+    assert memory.get(KEYS["a"]) is None
