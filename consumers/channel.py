@@ -7,6 +7,7 @@ out; what a subscription still has to be told is found by reference, so that a s
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from consumers.delta import Step
     from consumers.effects import HeldLog
     from consumers.ring import Ring
+    from consumers.transport import Port
 
 Form = TypeVar("Form", str, bytes)
 
@@ -90,7 +92,20 @@ class Holder(Protocol):
 class Subscription:
     """One name under which one holder follows a channel, and how far it has been told."""
 
-    __slots__ = ("base", "channel", "delta", "epoch", "heard", "hidden", "holder", "name", "older", "sent", "source")
+    __slots__ = (
+        "base",
+        "channel",
+        "delta",
+        "epoch",
+        "heard",
+        "hidden",
+        "holder",
+        "name",
+        "older",
+        "port",
+        "sent",
+        "source",
+    )
 
     def __init__(self, channel: Channel | Ring, source: Source, holder: Holder, name: str) -> None:
         self.channel = channel
@@ -99,8 +114,10 @@ class Subscription:
         self.holder = holder
         #: Nobody looks at what it brings: it keeps no value fresh.
         self.hidden = False
-        #: The holder's own spelling of the topic.
-        self.name = name
+        #: The short way to the holder's client, for what is the same for many; None: it is told by the holder.
+        self.port: Port | None = None
+        #: The holder's own spelling of the topic; one text for all who spell it alike.
+        self.name = sys.intern(name)
         #: Position of the last value or publication handed out.
         self.sent: Position | None = None
         #: Order of the last event handed out.
@@ -191,6 +208,11 @@ class Channel:
             news += [signal for signal in self.signals.values() if signal.order > subscription.heard]
         subscription.heard = self.count
         return news
+
+    def newest(self) -> News | None:
+        """The last event, where it is all that who has been told everything before it has to be told."""
+        value = self.value
+        return value if value is not None and value.order == self.count else None
 
     # Live publications
 

@@ -38,7 +38,7 @@ from consumers.judging import FINAL
 from consumers.limits import Limits
 from consumers.refusals import passes, refusal
 from consumers.session import Session
-from consumers.transport import Transport
+from consumers.transport import Port, Transport
 from consumers.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -81,6 +81,7 @@ class Connection:
         self._welcome_by = 0.0
         #: Nobody looks at anything here at the moment.
         self._hidden = False
+        self._port: Port | None = getattr(transport, "port", None)
         self._writer = Writer(
             transport.send,
             self._render,
@@ -88,6 +89,7 @@ class Connection:
             stalled=self._stalled,
             failed=transport.abort,
             at_once=self._write,
+            port=self._port,
         )
         self.touch = self._writer.touch
         self._session = Session(
@@ -384,6 +386,7 @@ class Connection:
             self._hub.hide(joined.subscription, self._hidden or hidden)
             joining.announce(joined)
             self._writer.touch(joined.subscription)
+            self._hub.shorten(joined.subscription, self._port)
 
     def _leave(self, channel: str) -> None:
         joined = self._joined.pop(channel, None)

@@ -33,6 +33,8 @@ from consumers.connections import Connections
 from consumers.judging import FINAL, JUDGED_FOR, Judge
 from consumers.line import LOOK_AGAIN, Line, LogLine, ValueLine, line_of
 from consumers.ring import as_news
+from consumers.telling import tell
+from consumers.transport import Port
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +56,9 @@ _TURN = 0.1
 _JUDGED_WITHIN = 1.0
 #: Seconds of one slice of a broadcast; other connections get their turn in between.
 _SLICE = 0.002
-#: Holders told at once, without slices.
+#: Holders told at once, without slices, and between two looks at the clock.
 _SMALL = 64
+_PORTION = 16
 
 
 class Hub:
@@ -117,6 +120,7 @@ class Hub:
     def leave(self, subscription: Subscription) -> None:
         """Stop following; may be called twice."""
         line = subscription.channel
+        subscription.port = None
         if subscription in line.subscriptions:
             del line.subscriptions[subscription]
             self._follows(subscription, False)
@@ -125,6 +129,11 @@ class Hub:
             self._keep_or_end(line)
             if line.seats and not line.watched:
                 self._plan(line)
+
+    def shorten(self, subscription: Subscription, port: Port | None) -> None:
+        """From now on what is new may be told past the holder, which has told all before."""
+        if subscription in subscription.channel.subscriptions:
+            subscription.port = port
 
     def _follows(self, subscription: Subscription, does: bool) -> None:
         """Jobs and values: who follows one sees its end, and is not notified of it once more."""
@@ -373,8 +382,7 @@ class Hub:
     def _tell(self, line: Line) -> None:
         metrics.pushes["told"] += len(line.subscriptions)
         if len(line.subscriptions) <= _SMALL:
-            for subscription in tuple(line.subscriptions):
-                subscription.holder.touch(subscription)
+            tell(line, tuple(line.subscriptions))
         elif line.sweeping:
             line.sweep_again = True
         else:
@@ -388,10 +396,10 @@ class Hub:
             while line.sweep_again:
                 line.sweep_again = False
                 pause_at = time.perf_counter() + _SLICE
-                for number, subscription in enumerate(tuple(line.subscriptions)):
-                    if subscription in line.subscriptions:
-                        subscription.holder.touch(subscription)
-                    if number % 16 == 15 and time.perf_counter() >= pause_at:
+                everybody = tuple(line.subscriptions)
+                for begin in range(0, len(everybody), _PORTION):
+                    tell(line, everybody[begin : begin + _PORTION])
+                    if time.perf_counter() >= pause_at:
                         await asyncio.sleep(0)
                         pause_at = time.perf_counter() + _SLICE
         finally:

@@ -123,6 +123,10 @@ class Line(ABC):
     def news_for(self, subscription: Subscription) -> list[News]:
         """What a subscription has not been told yet."""
 
+    @abstractmethod
+    def newest(self) -> News | None:
+        """The last event, where it is all that who has been told everything before it has to be told."""
+
 
 class ValueLine(Channel, Line):
     """A topic of which the latest value wins."""

@@ -19,6 +19,7 @@ from websockets.protocol import State
 from consumers.connection import Connection
 from consumers.frames import Closes, Code
 from consumers.hub import hub
+from consumers.transport import Port
 from consumers.writer import abort
 
 #: The subprotocol of JSON clients that name one; of Protobuf clients, which are turned away politely.
@@ -44,6 +45,7 @@ class _Socket:
         server = getattr(send, "__self__", None)
         #: uvicorn's side of the socket, where it takes messages as they are: without extensions.
         self._server = server if type(server) is WebSocketsSansIOProtocol and not server.conn.extensions else None
+        self.port = Port(self._server.transport) if self._server is not None else None
 
     def accept(self, subprotocol: str | None) -> Coroutine[Any, Any, None]:
         """Open it."""

@@ -164,6 +164,11 @@ class Ring:
                 subscription.sent = news.position
         return told
 
+    def newest(self) -> News | None:
+        """The last event, where it is all that who has been told everything before it has to be told."""
+        last = self._news[-1] if self._news else None
+        return last if last is not None and last.order == self.count else None
+
     def lacks(self, since: Position) -> bool:
         """Whether the store may have what this process does not, of what was missed since a position."""
         top = self.position

@@ -8,6 +8,18 @@ from typing import Any, Protocol
 from consumers.frames import Code
 
 
+class Port:
+    """The short way to a client for messages that are framed already (`telling`); some transports have a `port`."""
+
+    __slots__ = ("idle", "transport")
+
+    def __init__(self, transport: Any) -> None:
+        """`transport`: of asyncio, below a server that takes messages as they are."""
+        self.transport = transport
+        #: The connection has nothing to write before, and has not ended; its writer keeps that true.
+        self.idle = False
+
+
 class Transport(Protocol):
     """What carries the frames of one client."""
 

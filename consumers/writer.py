@@ -17,6 +17,7 @@ from typing import Any
 
 from cache_layer import metrics
 from consumers.channel import News, Subscription
+from consumers.transport import Port
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +50,12 @@ class Writer:
         stalled: Callable[[], None],
         failed: Callable[[], None],
         at_once: Callable[[Subscription, News], bool] | None = None,
+        port: Port | None = None,
     ) -> None:
         """`render` makes the frame for news, None for nothing to write; `glue` joins frames into one write.
 
-        `at_once` writes news that is prepared for many, where nothing has to wait; False: it did nothing.  `stalled`
+        `at_once` writes news that is prepared for many, where nothing has to wait; False: it did nothing.  `port` is
+        what others may write to past this writer while it is idle.  `stalled`
         is called when a write got stuck, and should lead to `finish`; `failed` when `send` or `render` raised: the
         socket is gone or of no use, and nothing is written any more.
         """
@@ -62,6 +65,7 @@ class Writer:
         self._stalled = stalled
         self._failed = failed
         self._at_once = at_once
+        self._port = port
         self._said: deque[Frame] = deque()
         self._dirty: dict[Subscription, None] = {}
         self._final: Callable[[], Awaitable[None]] | None = None
@@ -72,6 +76,7 @@ class Writer:
         self._deadline: asyncio.TimerHandle | None = None
         self._room = asyncio.Event()
         self._room.set()
+        self._settle()
 
     def say(self, frame: Frame) -> None:
         """Write a frame, before any news.  A function is called when it is its turn."""
@@ -80,6 +85,7 @@ class Writer:
             if len(self._said) >= _CROWDED:
                 self._room.clear()
             self._pump()
+            self._settle()
 
     def touch(self, subscription: Subscription) -> None:
         """There may be news for this subscription."""
@@ -90,6 +96,7 @@ class Writer:
                 metrics.pushes["overtaken"] += 1
             self._dirty[subscription] = None
             self._pump()
+            self._settle()
             return
         try:  # the way of a broadcast, once per connection
             news = subscription.catch_up()
@@ -100,6 +107,7 @@ class Writer:
                 self._dirty[subscription] = None
             if (not text or self._write(text)) and (self._said or self._dirty):
                 self._pump()
+            self._settle()
         except Exception as error:
             self._broke(error)
 
@@ -125,6 +133,7 @@ class Writer:
         self._dirty.clear()
         self._final, self._gone = final, gone
         self._pump()
+        self._settle()
         if not self._ended:
             self._watch(FAREWELL, self._give_up)
 
@@ -181,6 +190,7 @@ class Writer:
             self._task = None
             if self._final is None:
                 self._watch(None, self._stalled)
+            self._settle()
 
     def _broke(self, error: Exception) -> None:
         # Whatever `send` raises: the server has closed the socket, and the receiving side learns why.
@@ -243,12 +253,19 @@ class Writer:
         self.stop()
         gone()
 
+    def _settle(self) -> None:
+        """Say whether others may write, after anything that may have changed it."""
+        if self._port is not None:
+            waits = self._busy or self._said or self._dirty
+            self._port.idle = not (waits or self._ended or self._final is not None)
+
     def _end(self) -> None:
         self._ended = True
         self._said.clear()
         self._dirty.clear()
         self._room.set()
         self._watch(None, self._stalled)
+        self._settle()
 
 
 class _Rest:

@@ -18,6 +18,7 @@ from consumers.connection import Connection
 from consumers.connections import Connections
 from consumers.frames import Code
 from consumers.hub import Hub
+from consumers.transport import Port
 from tests.chaos.push.books import Kind, Record
 from tests.chaos.push.sockets import frame_at
 from tests.support.watcher import eventually
@@ -40,6 +41,20 @@ async def process(node: Node, url: str) -> AsyncIterator[Hub]:
         await feed.stop()
 
 
+class Below:
+    """What asyncio's transport is to a web process: it takes what is framed, and says how much of that waits."""
+
+    def __init__(self, line: Line, client: Client) -> None:
+        self._line, self._client = line, client
+
+    def get_write_buffer_size(self) -> int:
+        return 0 if self._client.reads.is_set() else 1
+
+    def write(self, message: bytes) -> None:
+        assert self._client.reads.is_set(), "written to a client that does not read"
+        assert self._line.write(message)
+
+
 class Line:
     """One connection of a client (`consumers.transport.Transport`)."""
 
@@ -52,6 +67,7 @@ class Line:
         self.scope: Mapping[str, Any] = {"type": "websocket", "headers": [], "path": "/connection/websocket"}
         self.dead = False
         self._client = client
+        self.port: Port | None = Port(Below(self, client))
         self.connection = Connection(self, hub)
 
     async def send(self, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from consumers.connections import Connections
 from consumers.effects import Held
 from consumers.hub import Hub
 from consumers.line import LOOK_AGAIN, Line, ValueLine
+from consumers.transport import Port
 from tests.unit.consumers.stand_ins import PUBLIC, FakeFeed, FakeSource, published, snapshot, user
 
 INVALIDATIONS = "invalidations"
@@ -118,6 +120,35 @@ async def test_a_broadcast_to_many_lets_others_run(hub: Hub, feed: FakeFeed, mon
     feed.say(source.channel, published(3))
     await until(lambda: all(client.got[-1:] == ["value:3"] for client in clients), "all hold the newest")
     assert sum("value:2" in client.got for client in clients) < 300
+
+
+async def test_who_leaves_is_told_nothing_by_the_broadcast_that_is_under_way(
+    hub: Hub, feed: FakeFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither by its holder nor past it, and nobody shortens the way to one that has left."""
+    monkeypatch.setattr(module, "_SLICE", 0.0)
+    source = FakeSource()
+    joined = await asyncio.gather(*(join(hub, source) for _ in range(300)))
+    written: list[Subscription] = []
+    for _, subscription in joined:
+        subscription.catch_up()
+        port = Port(
+            SimpleNamespace(get_write_buffer_size=lambda: 0, write=lambda _, of=subscription: written.append(of))
+        )
+        port.idle = True
+        hub.shorten(subscription, port)
+    feed.say(source.channel, published(2))
+    await asyncio.sleep(0)
+    gone = {subscription for _, subscription in joined} - set(written)
+    assert gone
+    assert written
+    for subscription in gone:
+        short = subscription.port
+        hub.leave(subscription)
+        hub.shorten(subscription, short)
+    await until(lambda: not hub.lines[0].sweeping, "the broadcast is over")
+    assert not gone & set(written)
+    assert all(client.got == [] for client, _ in joined)
 
 
 async def test_a_pending_value_comes_when_it_is_there(hub: Hub, feed: FakeFeed) -> None:
