@@ -6,7 +6,6 @@ Invariant: a job is shown only to principals who could have asked for it; to oth
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -17,22 +16,22 @@ from uuid import UUID
 from asgi_app import access
 from asgi_app.errors import MillpondError, Misdeclared, NotFound
 from asgi_app.registry import Principal, Resource, registry
+from cache_layer.chance import drawn
 from cache_layer.keys import Key
 
 Fields = Mapping[str, str]
 #: Owner of jobs that no user asked for.  No id of a user.
 SERVICE = "*"
 TERMINAL = frozenset({"succeeded", "failed", "cancelled", "dead", "expired"})
+#: A hexadecimal digit -> as it is with the two bits of the variant.
+_VARIANT = {f"{digit:x}": f"{digit & 3 | 8:x}" for digit in range(16)}
 
 
 def new_job_id(unix_ms: int, rest: bytes | None = None) -> str:
     """A UUIDv7 (RFC 9562, section 5.7).  `rest`, ten bytes, makes it deterministic; else it is random."""
-    rest = rest or secrets.token_bytes(10)
-    number = int.from_bytes(unix_ms.to_bytes(6, "big") + rest[:10], "big")
-    number = number & ~(0xF << 76) | (0x7 << 76)
-    number = number & ~(0x3 << 62) | (0x2 << 62)
-    text = f"{number:032x}"  # as UUID(int=number) has it, in a fifth of the time
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    digits = (rest or drawn(10))[:10].hex()
+    time_ = f"{unix_ms:012x}"  # as UUID(int=...) has it, in a fraction of the time
+    return f"{time_[:8]}-{time_[8:]}-7{digits[1:4]}-{_VARIANT[digits[4]]}{digits[5:8]}-{digits[8:]}"
 
 
 def firing_id(name: str, unix_ms: int) -> str:

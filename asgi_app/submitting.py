@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import msgspec
 from django.db import transaction
 from django.utils import timezone
 
 from asgi_app import backlog, ledger
+from asgi_app.declaring.parameters import canonical_json
 from asgi_app.doorbell import Doorbell
 from asgi_app.env import Env
 from asgi_app.errors import MillpondError, TooManyRequests, Unavailable
@@ -80,20 +80,12 @@ class Submitter:
         resource, key = question.resource, question.key
         assert isinstance(resource, Resource)
         job_id = job_id or new_id()
-        asker = resource.asker(question.principal)
         submitted = await self._records.submit(
             key,
             job_id=job_id,
             bell=self._doorbell.bell(job_id, queue=resource.queue, priority=resource.priority),
-            fields={
-                "id": job_id,
-                "kind": "computation",
-                "name": resource.name,
-                "params": msgspec.json.encode(resource.dump(question.params)),
-                "owner": "",
-                "principal": dump_principal(asker),
-                "topic": key.topic,
-            },
+            params=canonical_json(question.params),
+            principal=dump_principal(resource.asker(question.principal)),
             seen=seen,
             force=force,
             priority=resource.priority,

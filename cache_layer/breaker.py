@@ -51,7 +51,7 @@ class Breaker:
 
     def check(self) -> None:
         """Raises StoreUnavailable when the store is not to be called now."""
-        if self.open(time.monotonic()):
+        if self._failures and self.open(time.monotonic()):
             raise StoreUnavailable("the store is away")
 
     @contextmanager

@@ -318,8 +318,7 @@ class Cache:
         await self._invalidator.invalidate(outdated)
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
+class _Held(msgspec.Struct, frozen=True, gc=False):
     """A value as this process holds it."""
 
     entry: Entry

@@ -58,8 +58,7 @@ class Lost(Held, frozen=True, kw_only=True):
     worker: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bell:
+class Bell(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How to ring for a queue."""
 
     queue: str
@@ -69,8 +68,7 @@ class Bell:
     list: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ticket:
+class Ticket(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a job needs to wait for its turn."""
 
     job_id: str

@@ -13,11 +13,12 @@ from typing import Literal
 
 import msgspec
 
-from cache_layer.cache import COMPUTATION_TTL, HISTORY, LOOK_AFTER, fresh_epoch, fresh_versions, tag_ttl, version_ttl
+from cache_layer.cache import COMPUTATION_TTL, HISTORY, LOOK_AFTER, fresh_versions, tag_ttl
 from cache_layer.keys import Key
 from cache_layer.position import Position
 from cache_layer.queues import HELD_TTL, LEASE, Bell, Held, Kind, Limits, Ticket, seconds
 from cache_layer.redis import Arg, Store
+from cache_layer.submission import Submissions
 
 #: Crashes of its process or worker after which a job is dead.
 MAX_CRASHES = 3
@@ -46,11 +47,8 @@ _ANSWERS: tuple[Literal["lost"], Literal["on"], Literal["cancel"], Literal["unkn
 #: How an attempt ends that stores no value.
 Ending = Literal["failed", "retrying", "cancelled", "interrupted", "died", "dead"]
 
-Fields = Mapping[str, str | bytes | int]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submitted:
+class Submitted(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a submission."""
 
     what: Literal["hit", "failed", "joined", "created", "full", "crowded", "quota"]
@@ -96,7 +94,7 @@ class Records:
     def __init__(self, store: Store, limits: Limits) -> None:
         self.store = store
         self.names = store.names
-        self._limits = limits
+        self._submissions = Submissions(store, limits)
 
     async def submit(
         self,
@@ -104,7 +102,8 @@ class Records:
         *,
         job_id: str,
         bell: Bell,
-        fields: Fields,
+        params: str | bytes = b"{}",
+        principal: str = "",
         seen: bytes,
         force: bool,
         priority: int = 5,
@@ -117,56 +116,28 @@ class Records:
     ) -> Submitted:
         """Join the live computation of `key` or create one with `job_id`, and ring.  One round trip; safe to repeat.
 
-        `seen` is the nonce of the entry the caller judged too old; `force` computes although a value is there.  Of keys
-        nobody has asked for lately, `asker` may bring `key_rate` a minute (0: any number), with values of `key_bytes`
-        together.  `expires`: seconds within which it must have begun.  `abandonable`: it is given up when nobody wants
-        it any more.  Raises StoreUnavailable.
+        `params` and `principal` are JSON, for who computes it.  `seen` is the nonce of the entry the caller judged too
+        old; `force` computes although a value is there.  Of keys nobody has asked for lately, `asker` may bring
+        `key_rate` a minute (0: any number), with values of `key_bytes` together.  `expires`: seconds within which it
+        must have begun.  `abandonable`: it is given up when nobody wants it any more.  Raises StoreUnavailable.
         """
-        names = self.names
-        keys = [
-            names.entry(key),
-            names.version(key),
-            names.failure(key),
-            names.lease(key),
-            names.job(job_id),
-            names.role(f"worker:{bell.queue}"),
-            names.brought(asker),
-            names.live(),
-            names.run(),
-            names.lives(),
-            *([bell.list] if bell.list else []),
-        ]
-        places: Fields = {
-            "lease": names.lease(key),
-            "failure": names.failure(key),
-            "channel": names.channel(key),
-            "error_ttl": max(1, round(key.policy.error_ttl * 1000)),
-        }
-        args: list[Arg] = [
-            names.queues(),
-            seen,
-            job_id,
-            fresh_epoch(),
-            version_ttl(key),
-            self._limits.queue,
-            int(force),
-            names.job(""),
-            LOOK_AFTER,
-            key_rate,
-            key_bytes,
-            bell.message,
-            bell.queue,
-            priority,
-            lane,
-            self._limits.of_lane(lane),
-            int(abandonable),
-            names.abandonable(),
-            0 if expires is None else max(1, round(expires * 1000)),
-            names.all_jobs(),
-            names.job_channel(""),
-            *_flat({**fields, **places}),
-        ]
-        what, job, epoch, offset, alive, ring, wait = await self.store.repeatable("submit", keys, args)
+        command = self._submissions.pack(
+            key,
+            job_id=job_id,
+            bell=bell,
+            params=params,
+            principal=principal,
+            seen=seen,
+            force=force,
+            priority=priority,
+            lane=lane,
+            asker=asker,
+            key_rate=key_rate,
+            key_bytes=key_bytes,
+            expires=expires,
+            abandonable=abandonable,
+        )
+        what, job, epoch, offset, alive, ring, wait = await self.store.repeatable_packed("submit", command)
         return Submitted(
             what=what.decode(),
             job_id=job.decode(),
@@ -397,7 +368,3 @@ def _oldest_id(unix_ms: int) -> str:
 def _fields(raw: Mapping[bytes, bytes] | Sequence[bytes]) -> dict[str, str] | None:
     pairs = raw.items() if isinstance(raw, Mapping) else zip(raw[::2], raw[1::2], strict=True)
     return {field.decode(): value.decode() for field, value in pairs} or None
-
-
-def _flat(fields: Fields) -> Sequence[Arg]:
-    return [part for pair in fields.items() for part in pair]

@@ -93,11 +93,20 @@ class Store:
 
         It costs a fraction of `script`; when the connection is lost it is run again.  Raises StoreUnavailable.
         """
+        return await self.repeatable_packed(name, packed(("EVALSHA", self.sha(name), len(keys), *keys, *args)))
+
+    async def repeatable_packed(self, name: str, command: bytes) -> Any:
+        """As `repeatable`, of a command that is packed already: EVALSHA with `sha(name)`.  Raises StoreUnavailable."""
         try:
-            command = ("EVALSHA", self._scripts[name].sha, len(keys), *keys, *args)
-            return (await self._pipeline.ask(packed(command), 1))[0]
+            return (await self._pipeline.ask(command, 1))[0]
         except NoScript:
-            return await self.script(name, keys, args)
+            await self.command("SCRIPT", "LOAD", scripts()[name])
+            return (await self._pipeline.ask(command, 1))[0]
+
+    def sha(self, name: str) -> str:
+        """By which the store knows a script."""
+        sha: str = self._scripts[name].sha
+        return sha
 
     async def transaction(self, *commands: tuple[Arg, ...]) -> list[Any]:
         """Run commands as one MULTI, in one round trip.  Raises StoreUnavailable."""

@@ -56,15 +56,19 @@ class CeleryDoorbell:
         self._breaker = Breaker()
         self._ringing = 0
         self._away = False
-        #: Queue and level -> the message of `_ANY_JOB`.
-        self._messages: dict[tuple[str, int], bytes] = {}
+        #: Queue and priority -> list, and the message between whose parts the id of a job stands.
+        self._made: dict[tuple[str, int], tuple[str, list[bytes]]] = {}
 
     def bell(self, job_id: str, *, queue: str, priority: int) -> Bell:
         """The message that makes a worker of `queue` take its best job; it is named after the job that rings."""
-        level = redis_priority(priority) if self._is_redis else priority
         if not self._native:
+            level = redis_priority(priority) if self._is_redis else priority
             return Bell(queue=queue, message=json.dumps([job_id, level]).encode(), list="")
-        return Bell(queue=queue, message=self._envelope(job_id, queue, level), list=self._list(queue, level))
+        made = self._made.get((queue, priority))
+        if made is None:
+            made = self._made[queue, priority] = self._new_made(queue, redis_priority(priority))
+        list_, message = made
+        return Bell(queue=queue, message=job_id.encode().join(message), list=list_)
 
     def lists(self, queue: str) -> Sequence[str]:
         """The lists of a queue, by level, when the broker is the store itself; else none."""
@@ -111,12 +115,9 @@ class CeleryDoorbell:
     def _list(self, queue: str, level: int) -> str:
         return f"{self._prefix}{queue}{_SEPARATOR}{level}" if level else f"{self._prefix}{queue}"
 
-    def _envelope(self, job_id: str, queue: str, level: int) -> bytes:
+    def _new_made(self, queue: str, level: int) -> tuple[str, list[bytes]]:
         """Messages of one queue differ in the id alone; making one takes Celery longer than all the rest takes."""
-        made = self._messages.get((queue, level))
-        if made is None:
-            made = self._messages[queue, level] = self._new_envelope(_ANY_JOB, queue, level)
-        return made.replace(_ANY_JOB.encode(), job_id.encode())
+        return self._list(queue, level), self._new_envelope(_ANY_JOB, queue, level).split(_ANY_JOB.encode())
 
     def _new_envelope(self, job_id: str, queue: str, level: int) -> bytes:
         message = app.amqp.as_task_v2(job_id, TASK, (queue,), {}, ignore_result=True)

@@ -32,10 +32,13 @@ class Principal:
     #: Django permissions, "app.codename".
     permissions: frozenset[str]
 
-    @classmethod
-    def public(cls) -> Principal:
+    @staticmethod
+    def public() -> Principal:
         """Nobody in particular."""
-        return cls(user_id=None, username="", scopes=frozenset(), is_anonymous=True, permissions=frozenset())
+        return _PUBLIC
+
+
+_PUBLIC = Principal(user_id=None, username="", scopes=frozenset(), is_anonymous=True, permissions=frozenset())
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """What one hit, publication or job costs while there is more and more: `python -m tests.benchmarks.growing`.
 
-    BENCH_STORE_PID=... MILLPOND_REDIS_URL=unix:///... MILLPOND_HOME=... python -m tests.benchmarks.growing l2
+    BENCH_STORE_PID=... MILLPOND_REDIS_URL=unix:///... MILLPOND_HOME=... python -m tests.benchmarks.growing l2 100 1000
 
-Of growth.py.  The parts of a web process work on a uvloop of this process, without a server and a client around them;
+Of growth.py.  The parts of a web process work on a uvloop of this process, without a client and sockets around them;
 what is counted is the CPU time that this process and the store take for each unit.  Prints one JSON object a size.
 """
 
@@ -11,31 +11,31 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
 from cache_layer.errors import StoreUnavailable
 
+if TYPE_CHECKING:
+    from cache_layer.keys import Key
+
 #: One measurement: how many units it is, and what does them.
 Work = tuple[int, Callable[[], Awaitable[Any]]]
-#: Requests, publications or jobs under way at once.
-AT_ONCE = 16
 #: Bytes of a value.
 VALUE = 200
-#: Questions a front remembers; so many are asked before a measurement.
-_REMEMBERED = 20_000
+#: Questions of one round, and such under way at once while what is measured is only being built.
+_HITS, _BUILDING = 8000, 256
 #: Topics that one client follows.
 _FOLLOWED = 50
-_PAD = "x" * 440
-_MARK = _PAD.encode()
 _WITHIN = 60.0
 #: Seconds until what the store did not take is tried again.
 _AGAIN = 0.2
@@ -72,33 +72,69 @@ async def measured(costs: Costs, work: Work, rounds: int) -> tuple[float, float]
     return median(own), median(store)
 
 
-async def in_turns(works: Iterable[Coroutine[Any, Any, Any]]) -> None:
-    """Some at once."""
-    queue = iter(works)
-
-    async def take() -> None:
-        for work in queue:
-            await work
-
-    await asyncio.gather(*(take() for _ in range(AT_ONCE)))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that comes soon."""
-    async with asyncio.timeout(_WITHIN):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 # Hits
 
 
+class Front:
+    """The application, asked as uvicorn asks it once a request is parsed; what it writes goes nowhere."""
+
+    def __init__(self) -> None:
+        from uvicorn.protocols.http.flow_control import FlowControl
+        from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+        from asgi_app.asgi import application
+
+        self._application, self._cycle = application, RequestResponseCycle
+        self._flow = FlowControl(self)  # type: ignore[arg-type]
+        self._log = logging.getLogger(__name__)
+        self._second, self._said = 0, [(b"date", b"")]
+        self._written = 0
+
+    def write(self, answer: bytes) -> None:
+        """As the transport of a connection."""
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+        self._written += 1
+
+    async def ask(self, n: int) -> None:
+        second = int(time.monotonic())
+        if second != self._second:  # the server says the date in a new list each second
+            self._second, self._said = second, [(b"date", b"Thu, 01 Jan 1970 00:00:00 GMT")]
+        cycle = self._cycle(
+            scope=_scope(n),  # type: ignore[arg-type]
+            transport=self,  # type: ignore[arg-type]
+            flow=self._flow,
+            logger=self._log,
+            access_logger=self._log,
+            access_log=False,
+            default_headers=self._said,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=True,
+            on_response=_done,
+        )
+        await self._application(cycle.scope, cycle.receive, cycle.send)
+
+    async def ask_many(self, size: int, count: int) -> None:
+        """Of keys below `size`, by a uniform law.  Raises AssertionError unless the front has answered all of them."""
+        from cache_layer import metrics
+        from tests.benchmarks.audience import in_turns
+
+        before, self._written = metrics.events["answered before Django"], 0
+        await in_turns(self.ask(random.randrange(size)) for _ in range(count))
+        assert self._written == metrics.events["answered before Django"] - before == count, "not all were hits"
+
+
+def _done() -> None:
+    """An answer is complete."""
+
+
 async def hits(sizes: list[int], scale: float, *, near: bool) -> AsyncIterator[tuple[int, Work]]:
-    """Of a uniformly random sample of as many keys: by a front, from this process's copies or from the store."""
+    """Of a uniformly random sample of as many keys: from this process's copies or from the store."""
     from asgi_app import wiring
     from asgi_app.env import env
-    from asgi_app.hot import Hot
+    from tests.benchmarks.audience import in_turns, until
 
+    front, count = Front(), int(_HITS * scale)
     node = await wiring.start_node(env(), near=near)
     await node.store.ping()
     await until(lambda: node.feed.healthy and (node.near is None or (node.invalidator.hears and node.near.open)))
@@ -107,10 +143,11 @@ async def hits(sizes: list[int], scale: float, *, near: bool) -> AsyncIterator[t
     there = 0
     for size in sizes:
         await _fill(there, size, version)
-        there, front = size, Hot()
-        warm = range(size) if near or size <= _REMEMBERED else random.sample(range(size), _REMEMBERED)
-        await in_turns(_ask(front, _scope(n)) for n in warm)
-        yield size, (int(8000 * scale), partial(_ask_many, front, size, int(8000 * scale)))
+        while node.near is not None and node.near.stats.entries < size:  # while writes are told of, copies are refused
+            await in_turns((front.ask(n) for n in range(there, size)), _BUILDING)
+        there = size
+        await front.ask_many(size, count)
+        yield size, (count, partial(front.ask_many, size, count))
 
 
 async def _fill(first: int, last: int, version: bytes) -> None:
@@ -125,23 +162,25 @@ async def _fill(first: int, last: int, version: bytes) -> None:
     resource, public, names = registry.resources["bench.page"], Principal.public(), node().store.names
     secret, payload = env().value_secret, json.dumps("x" * (VALUE - 2)).encode()
     position = b"bench000" + b"%016d" % 1
+
+    def command(n: int) -> tuple[Any, ...]:
+        key = resource.key(resource.parse_query(f"n={n}"), public)
+        tail, stored = encode(
+            payload,
+            digest=key.digest,
+            fresh=3600.0,
+            life=7200.0,
+            compute_seconds=0.001,
+            computed_at=time.time(),
+            tag_versions=(version,),
+            secret=secret,
+        )
+        return "SET", names.entry(key), fresh_nonce() + position + tail + stored, "PX", 7_200_000
+
     reader, writer = await asyncio.open_unix_connection(str(env().store_url).removeprefix("unix://").partition("?")[0])
     for begin in range(first, last, 1000):
-        keys = [resource.key(resource.parse_query(f"n={n}"), public) for n in range(begin, min(begin + 1000, last))]
-        commands: list[tuple[Any, ...]] = []
-        for key in keys:
-            tail, stored = encode(
-                payload,
-                digest=key.digest,
-                fresh=3600.0,
-                life=7200.0,
-                compute_seconds=0.001,
-                computed_at=time.time(),
-                tag_versions=(version,),
-                secret=secret,
-            )
-            commands.append(("SET", names.entry(key), fresh_nonce() + position + tail + stored, "PX", 7_200_000))
-        writer.write(packed(*commands))
+        keys = range(begin, min(begin + 1000, last))
+        writer.write(packed(*(command(n) for n in keys)))
         answers = await reader.readexactly(len(b"+OK\r\n") * len(keys))
         assert answers == b"+OK\r\n" * len(keys), answers[:100]
     writer.close()
@@ -160,110 +199,14 @@ def _scope(n: int) -> dict[str, Any]:
     }
 
 
-async def _ask(front: Any, scope: dict[str, Any]) -> None:
-    answered = await front.answer(scope, _nowhere)
-    assert answered, scope
-
-
-async def _nowhere(message: Any) -> None:
-    """Where answers go: serving them is not part of it."""
-
-
-async def _ask_many(front: Any, size: int, count: int) -> None:
-    await in_turns(_ask(front, _scope(random.randrange(size))) for _ in range(count))
-
-
 # Publications
-
-
-class Client:
-    """A client without a socket (`consumers.transport.Transport`): counts what it hears."""
-
-    kind, glue, pong = "bench", "\n", False
-    greeting: Mapping[str, str] = {}
-    scope: Mapping[str, Any] = {"type": "websocket", "headers": [(b"host", b"127.0.0.1")], "client": ("127.0.0.1", 1)}
-
-    def __init__(self, audience: Audience) -> None:
-        from consumers.connection import Connection
-        from consumers.hub import hub
-
-        self._audience = audience
-        self.subscribed = 0
-        #: Ids of commands the service was too busy for.
-        self._refused: list[int] = []
-        self.connection = Connection(self, hub())
-        self.connection.open()
-
-    async def send(self, text: str) -> None:
-        if '"error"' in text:
-            replies = [json.loads(line) for line in text.splitlines()]
-            self._refused += [reply["id"] for reply in replies if "error" in reply]
-        self.subscribed += text.count('"subscribe"')
-        self._audience.heard(text.count(_PAD))
-
-    def write(self, message: bytes) -> bool:
-        self._audience.heard(message.count(_MARK))
-        return True
-
-    def refused(self) -> None:
-        raise AssertionError("refused")
-
-    async def end(self, code: Any) -> None:
-        raise AssertionError(code)
-
-    def abort(self) -> None:
-        raise AssertionError("aborted")
-
-    async def follow(self, topics: range) -> None:
-        """Connect, and wait until all of them are confirmed."""
-        self.connection.receive('{"id":1,"connect":{}}')
-        wanted = [2 + n for n in topics]
-        while wanted:
-            for number in wanted:
-                self.connection.receive(json.dumps({"id": number, "subscribe": {"channel": f"log:{number - 2}"}}))
-                await self.connection.ready()
-            await until(lambda: self.subscribed + len(self._refused) == len(topics))
-            wanted, self._refused = self._refused, []
-
-
-class Audience:
-    """Clients, and what they have still to hear."""
-
-    def __init__(self) -> None:
-        self.clients: list[Client] = []
-        self._missing = 0
-        self._complete = asyncio.Event()
-
-    def heard(self, times: int) -> None:
-        self._missing -= times
-        if times and self._missing <= 0:
-            self._complete.set()
-
-    async def come(self, topics: list[range]) -> None:
-        """One client for each range of topics."""
-        coming = [Client(self) for _ in topics]
-        for begin in range(0, len(coming), AT_ONCE):
-            now = zip(coming[begin : begin + AT_ONCE], topics[begin : begin + AT_ONCE], strict=True)
-            await asyncio.gather(*(client.follow(those) for client, those in now))
-        self.clients += coming
-
-    async def tell(self, topics: list[int], each: int, *, together: bool) -> None:
-        """Publish on topics; each is heard by `each` clients."""
-        from asgi_app.wiring import node
-
-        history, data = node().history, json.dumps(_PAD).encode()
-        step = len(topics) if together else 1
-        for begin in range(0, len(topics), step):
-            now = topics[begin : begin + step]
-            self._missing, self._complete = len(now) * each, asyncio.Event()
-            await in_turns(history.append(f"log:{n}", data, size=100, ttl=60) for n in now)
-            await self._complete.wait()
 
 
 async def topics(sizes: list[int], scale: float) -> AsyncIterator[tuple[int, Work]]:
     """Publications on random ones of as many topics, each of them followed by one client of this process."""
     from asgi_app import wiring
     from asgi_app.env import env
+    from tests.benchmarks.audience import Audience, until
 
     node, audience, count = await wiring.start_node(env()), Audience(), int(1000 * scale)
     await until(lambda: node.feed.healthy)
@@ -277,21 +220,24 @@ async def topics(sizes: list[int], scale: float) -> AsyncIterator[tuple[int, Wor
 
         await tell()
         yield size, (count, tell)
+    await audience.go()
 
 
 async def followers(sizes: list[int], scale: float) -> AsyncIterator[tuple[int, Work]]:
     """Publications on one topic that as many clients of this process follow; a unit is a delivery."""
     from asgi_app import wiring
     from asgi_app.env import env
+    from tests.benchmarks.audience import Audience, until
 
     node, audience = await wiring.start_node(env()), Audience()
     await until(lambda: node.feed.healthy)
     for size in sizes:
-        await audience.come([range(1)] * (size - len(audience.clients)))
+        await audience.come([range(1)] * (size - len(audience)))
         times = max(3, int(min(500, 20_000 / size) * scale))
         tell = partial(audience.tell, [0] * times, size, together=False)
         await tell()
         yield size, (times * size, tell)
+    await audience.go()
 
 
 # Jobs
@@ -307,7 +253,7 @@ class Jobs:
         self._node, self._public = node, Principal.public()
         self._resource = registry.resources["bench.quick"]
         self._bell = Bell(queue="bench", message=b"", list="")
-        self._keys: dict[str, Any] = {}
+        self._keys: dict[str, Key] = {}
         self._numbers: Iterator[int] = iter(range(1_000_000_000))
 
     async def submit(self) -> None:
@@ -317,9 +263,8 @@ class Jobs:
         n, job_id = next(self._numbers), new_id()
         key = self._resource.key(self._resource.parse_query(f"n={n}"), self._public)
         self._keys[job_id] = key
-        fields = {"id": job_id, "kind": "computation", "name": key.name, "params": "{}", "topic": key.topic}
         submitted = await self._node.records.submit(
-            key, job_id=job_id, bell=self._bell, fields=fields, seen=b"", force=False, lane=f"user {n % 1000}"
+            key, job_id=job_id, bell=self._bell, seen=b"", force=False, lane=f"user {n % 1000}"
         )
         assert submitted.what == "created", submitted
 
@@ -361,12 +306,13 @@ async def jobs(sizes: list[int], scale: float) -> AsyncIterator[tuple[int, Work]
     """One is submitted, the next one taken, claimed and finished, while as many wait."""
     from asgi_app import wiring
     from asgi_app.env import env
+    from tests.benchmarks.audience import in_turns
 
     count = int(200 * scale)
     made = Jobs(await wiring.start_node(env()))
     there = 0
     for size in sizes:
-        await in_turns(made.come() for _ in range(size - there))
+        await in_turns((made.come() for _ in range(size - there)), _BUILDING)
         there = size
 
         async def several() -> None:

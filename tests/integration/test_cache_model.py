@@ -148,9 +148,7 @@ class CacheMachine(RuleBasedStateMachine):
         job_id = f"job{next(self.jobs)}"
         found = self.run(self.processes[process].cache.lookup(KEYS[name]))
         submitted = self.run(
-            self.records.submit(
-                KEYS[name], job_id=job_id, bell=_NO_BELL, fields={"id": job_id}, seen=found.nonce, force=False
-            )
+            self.records.submit(KEYS[name], job_id=job_id, bell=_NO_BELL, seen=found.nonce, force=False)
         )
         assert submitted.what == ("joined" if name in self.leases else "created")
         if submitted.what == "joined":

@@ -67,8 +67,7 @@ class Process:
     async def job(self, what: Key, *, force: bool = False) -> tuple[str, Claim, tuple[bytes, ...]]:
         """A job of `what`, claimed, its versions captured: id, claim, versions."""
         job_id = f"0190000000000000{random.getrandbits(64):016x}"
-        fields = {"id": job_id, "kind": "computation", "name": what.name, "topic": what.topic}
-        submitted = await self.records.submit(what, job_id=job_id, bell=BELL, fields=fields, seen=b"", force=force)
+        submitted = await self.records.submit(what, job_id=job_id, bell=BELL, seen=b"", force=force)
         assert submitted.what == "created"
         claim, versions = await self.claim(what, job_id)
         return job_id, claim, versions
@@ -305,8 +304,7 @@ async def test_who_waits_is_told_and_finds_the_value(start: Start, kind: str) ->
     await worker.fill(WHAT, b"1")
     assert await shown == b"1"
     assert isinstance(heard[0], Changed if kind in SHARED else Value)
-    fields = {"id": "late", "kind": "computation", "name": WHAT.name, "topic": WHAT.topic}
-    late = await web.records.submit(WHAT, job_id="late", bell=BELL, fields=fields, seen=b"", force=False)
+    late = await web.records.submit(WHAT, job_id="late", bell=BELL, seen=b"", force=False)
     assert late.what == "hit"
     assert late.position.offset == 1
 

@@ -53,7 +53,6 @@ class Jobs:
             what,
             job_id=job_id,
             bell=self.bell(job_id, queue),
-            fields={"id": job_id, "kind": "computation", "name": what.name},
             seen=seen,
             force=force,
             priority=priority,

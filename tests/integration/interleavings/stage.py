@@ -142,9 +142,7 @@ async def asker(stage: Stage, *, again: bool = True, apart: bool = False) -> Doi
     yield
     job_id = stage.new_job()
     bell = Bell(queue="default", message=b"", list="")
-    submitted = await stage.records.submit(
-        stage.key, job_id=job_id, bell=bell, fields={"id": job_id}, seen=found.nonce, force=False
-    )
+    submitted = await stage.records.submit(stage.key, job_id=job_id, bell=bell, seen=found.nonce, force=False)
     stage.books.outcomes[submitted.what] += 1
     if submitted.what != "created":
         return
