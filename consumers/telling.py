@@ -21,22 +21,25 @@ def tell(line: Line, some: Iterable[Subscription]) -> None:
     of them it is the caches' misses that cost.
     """
     news = line.newest()
-    count, position = line.count, news.position if news is not None else None
-    before, name, frame = count - 1, "", b""
+    position = news.position if news is not None else None
+    if news is None or position is None:
+        for subscription in some:
+            _by_holder(line, subscription)
+        return
+    count, before, epoch, offset = line.count, line.count - 1, position.epoch, position.offset
+    name, frame = "", b""
     for subscription in some:
-        port = subscription.port
-        if port is None or not port.idle or position is None or news is None or subscription.heard != before:
-            if subscription in line.subscriptions:
-                subscription.holder.touch(subscription)
-            continue
-        sent = subscription.sent
+        port, sent = subscription.port, subscription.sent
         if (
-            subscription.epoch != position.epoch
+            port is None
+            or not port.idle
+            or subscription.heard != before
+            or subscription.epoch != epoch
             or subscription.delta
-            or (sent is not None and sent.offset == position.offset)
+            or (sent is not None and sent.offset == offset)
             or port.transport.get_write_buffer_size()
         ):
-            subscription.holder.touch(subscription)
+            _by_holder(line, subscription)
             continue
         if subscription.name is not name:
             name = subscription.name
@@ -46,4 +49,9 @@ def tell(line: Line, some: Iterable[Subscription]) -> None:
             port.transport.write(frame)
         except Exception:  # the holder comes upon it in its turn, and ends the connection
             subscription.heard, subscription.sent = before, sent
-            subscription.holder.touch(subscription)
+            _by_holder(line, subscription)
+
+
+def _by_holder(line: Line, subscription: Subscription) -> None:
+    if subscription in line.subscriptions:
+        subscription.holder.touch(subscription)
