@@ -31,7 +31,7 @@ from consumers.relaying import relay  # noqa: E402
 log = logging.getLogger(__name__)
 
 logs.keep_tokens_out()
-_hot = Hot()
+front = Hot()
 _pages = BoundedBodies(serve_static(get_asgi_application()), env().max_body)
 
 
@@ -41,7 +41,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         await _lifespan(receive, send)
     elif scope["type"] == "websocket":
         await routing.application(scope, receive, send)
-    elif (receive := await _hot.answer(scope, receive, send)) is None:
+    elif (receive := await front.answer(scope, receive, send)) is None:
         return
     elif _wants_stream(scope) and access.host_allowed(scope):
         await sse.application(scope, receive, send)

@@ -45,7 +45,8 @@ _BYTES = 64 * 1024 * 1024
 _LONGEST = 1_000
 #: Headers that have a say in the answer; the view and what stands around it read no others.
 _READ = frozenset(
-    b"host if-none-match authorization cookie accept cache-control prefer content-length transfer-encoding".split()
+    b"host if-none-match authorization cookie accept cache-control prefer content-length transfer-encoding "
+    b"x-forwarded-proto".split()
 )
 _PUBLIC = Principal.public()
 #: Cookies of these names are taken away or made anew, by Django, where their values are none that it gave.
@@ -95,14 +96,27 @@ class Hot:
         self._preferred: dict[bytes, tuple[str, float]] = {}
         self._held = 0
 
+    def at_once(self, scope: Any) -> Prepared | None:
+        """What this process itself holds for a GET, as it comes from the wire: before a task is made for it."""
+        node, found = wiring.node(), None
+        if node.near is None or not scope["path"].startswith(_PREFIX):
+            return None
+        known = self._known(scope, from_the_wire=True)
+        if known is not None:
+            found = node.cache.at_hand(known[0].key)
+        if known is None or found is None or not _serves(known[0], found):
+            return None
+        metrics.events["answered before Django"] += 1
+        return self._prepared(*known, found)
+
     async def answer(self, scope: Any, receive: Any, send: Any) -> Any:
         """Answer a request; or the `receive` with which Django is to answer it."""
         if not scope["path"].startswith(_PREFIX) or scope["method"] not in ("GET", "HEAD"):
             return receive
-        asked = self._asked(scope)
-        door = self._door(scope, asked.principal) if asked is not None else None
-        if asked is None or door is None or not _may(door, asked):
+        known = self._known(scope)
+        if known is None:
             return receive
+        door, asked = known
         found = wiring.node().cache.at_hand(door.key)
         if found is None:
             try:
@@ -111,9 +125,15 @@ class Hot:
                 return receive
         if not _serves(door, found):
             return await self._read(door, found, asked, scope, receive, send)
-        await self._prepared(door, found, asked).send(send)
+        await self._prepared(door, asked, found).send(send)
         metrics.events["answered before Django"] += 1
         return None
+
+    def _known(self, scope: Any, from_the_wire: bool = False) -> tuple[_Door, _Asked] | None:
+        """What is asked for, by whom; None: that is for Django to find out, or to refuse."""
+        asked = self._asked(scope, from_the_wire)
+        door = self._door(scope, asked.principal) if asked is not None else None
+        return (door, asked) if asked is not None and door is not None and _may(door, asked) else None
 
     async def _read(self, door: _Door, found: Found, asked: _Asked, scope: Any, receive: Any, send: Any) -> Any:
         """Read what is not fresh or not there, as `answer`."""
@@ -134,7 +154,7 @@ class Hot:
         metrics.events["answered before Django"] += 1
         return None
 
-    def _asked(self, scope: Any) -> _Asked | None:
+    def _asked(self, scope: Any, from_the_wire: bool) -> _Asked | None:
         """Who asks, and what they hold; None: that is for Django to find out."""
         host = held = token = directives = prefer = None
         cookie = False
@@ -157,6 +177,8 @@ class Hot:
                 directives = value
             elif name == b"prefer" and prefer is None:
                 prefer = value
+            elif name == b"x-forwarded-proto" and not from_the_wire:
+                pass  # the server has looked whether to believe it
             else:
                 return None
         if host is None or not self._knows(host, scope) or scope.get("root_path"):
@@ -215,7 +237,7 @@ class Hot:
         _remember(self._doors, (path, query, whose), door, _DOORS)
         return door
 
-    def _prepared(self, door: _Door, found: Found, asked: _Asked) -> Prepared:
+    def _prepared(self, door: _Door, asked: _Asked, found: Found) -> Prepared:
         entry = found.entry
         assert entry is not None
         made_of = (entry.nonce, asked.secure, asked.applied)

@@ -9,6 +9,7 @@ is another one, the messages are sent.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -54,16 +55,20 @@ class Prepared:
             await send({"type": "http.response.start", "status": self._status, "headers": self._older()})
             await send({"type": "http.response.body", "body": self._body, "more_body": False})
 
-    def _write(self, cycle: RequestResponseCycle) -> None:
-        if self._date is not cycle.default_headers:
-            self._date = cycle.default_headers
+    def write(self, transport: asyncio.WriteTransport, server_says: list[tuple[bytes, bytes]]) -> None:
+        """Write the whole answer to a GET."""
+        if self._date is not server_says:
+            self._date = server_says
             body = self._body if len(self._body) <= _SMALL else b""
             self._bytes = b"".join((STATUS_LINE[self._status], _said(self._date), *self._head(), body))
+        transport.write(self._bytes)
+        if len(self._body) > _SMALL:
+            transport.write(self._body)
+
+    def _write(self, cycle: RequestResponseCycle) -> None:
         cycle.response_started = True
         cycle.waiting_for_100_continue = False
-        cycle.transport.write(self._bytes)
-        if len(self._body) > _SMALL:
-            cycle.transport.write(self._body)
+        self.write(cycle.transport, cycle.default_headers)
         cycle.response_complete = True
         cycle.message_event.set()
         cycle.on_response()

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -56,8 +57,9 @@ def serve(env: Env, host: str, port: int, listener: int | None = None) -> int:
     if listener is None and env.web_processes > 1:
         return asyncio.run(_several(env, host, port))
     from asgi_app import asgi  # only now: it is the root of everything, and brings Django with it
+    from asgi_app.running.protocol import Protocol
 
-    server = Server(_config(env, asgi.application, host, port))
+    server = Server(_config(env, asgi.application, partial(Protocol, asgi.front), host, port))
     server.drain = getattr(asgi, "drain", None)
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn sends itself the signal again when it is done; a default handler would turn a clean end into code -15
@@ -66,9 +68,10 @@ def serve(env: Env, host: str, port: int, listener: int | None = None) -> int:
     return 0 if server.started else STARTUP_FAILURE
 
 
-def _config(env: Env, application: Any, host: str, port: int) -> uvicorn.Config:
+def _config(env: Env, application: Any, http: Any, host: str, port: int) -> uvicorn.Config:
     return uvicorn.Config(
         application,
+        http=http,
         host=host,
         port=port,
         lifespan="on",

@@ -49,7 +49,7 @@ def declared(origin: Origin) -> Iterator[Registry]:
 
 @pytest.fixture
 async def node(store_server: StoreServer, declared: Registry, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Node]:
-    monkeypatch.setattr("asgi_app.asgi._hot", Hot())  # it remembers the resources of other tests
+    monkeypatch.setattr("asgi_app.asgi.front", Hot())  # it remembers the resources of other tests
     async with a_node() as made:
         for name in ("held.value", "held.impatient"):  # as other tests have left it
             what = registry.resource(name)
