@@ -144,7 +144,9 @@ def watched(server: Server, store: StoreServer, sockets: int) -> Iterator[Case]:
 @contextmanager
 def _channels(layer: str, store: StoreServer, sockets: int) -> Iterator[Case]:
     patient = layer.startswith("channels_redis.")
-    config = {"hosts": [{"address": store.url, **PATIENT} if patient else store.url]}
+    host = {"address": store.url, **PATIENT} if patient else store.url
+    # They share a store and the name of the group: with one prefix a layer would send to another one's members, too.
+    config = {"hosts": [host], "prefix": layer}
     environ = {"BENCH_LAYER": layer, "BENCH_LAYER_CONFIG": json.dumps(config)}
     with uvicorn("tests.benchmarks.rivals.channels_crowd:application", environ=environ) as server:
         address = server.url.replace("http", "ws", 1) + "/"
