@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import hmac
 import struct
-from dataclasses import dataclass
 
+import msgspec
 import zstandard
 
 from cache_layer.position import Position
@@ -41,8 +41,7 @@ COMPRESS_ABOVE = 4096
 _LEVEL = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A value as it lies in the store."""
 
     #: Random 8 bytes of this very write; tells two writes of the same bytes apart.

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+
+import msgspec
 
 from cache_layer.codec import Entry
 from cache_layer.keys import Key
@@ -20,8 +21,7 @@ BUDGET = 32 * 1024 * 1024
 _OVERHEAD = 512
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
+class _Held(msgspec.Struct, frozen=True, gc=False):
     entry: Entry
     tags: tuple[str, ...]
     #: Monotonic time at which the entry's age was zero.

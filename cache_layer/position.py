@@ -7,13 +7,13 @@ Invariant: within one epoch a larger offset is newer; positions of different epo
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 _TEXT = re.compile(r"([A-Za-z0-9]{1,32})[-:]([0-9]{1,16})")
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(msgspec.Struct, frozen=True, gc=False):
     """An epoch and an offset.  One position is the ETag over HTTP, the `id:` of an event and the websocket offset."""
 
     #: Random text that lives as long as the topic's history; a new one says: what was held before means nothing now.

@@ -83,7 +83,7 @@ class OwnCache(Cache):
         fetched = await super().lookup(key)
         if fetched.entry is None or fetched.softened or fetched.age > self._life - _ON_ITS_WAY_OUT:
             return structs.replace(fetched, entry=None)
-        entry = replace(fetched.entry, tag_versions=versions, life=key.policy.life)
+        entry = structs.replace(fetched.entry, tag_versions=versions, life=key.policy.life)
         self._kept.run_here(partial(self._values.keep, key=key, entry=entry, age=fetched.age))
         self._copies[key.digest] = key
         self._copies.move_to_end(key.digest)

@@ -17,6 +17,7 @@ from django.conf import settings as django_settings
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.filebased import FileBasedCache
 from django.core.cache.backends.locmem import LocMemCache
+from msgspec import structs
 
 from asgi_app import stores
 from asgi_app.env import SettingsError
@@ -81,11 +82,11 @@ def test_a_value_is_found_with_age_and_position(values: Versioned, cache: BaseCa
 def test_equal_bytes_keep_the_position(values: Versioned, cache: BaseCache) -> None:
     """Other bytes get the next one, and the position outlives the entry."""
     first, again, other = (put(values, cache, KEY, payload).position for payload in (b"1", b"1", b"2"))
-    assert first == again == replace(other, offset=1)
+    assert first == again == structs.replace(other, offset=1)
     assert other.offset == 2
     values.outdate(cache, of_keys(KEY))
     assert values.position(cache, KEY) == other
-    assert put(values, cache, KEY, b"3").position == replace(other, offset=3)
+    assert put(values, cache, KEY, b"3").position == structs.replace(other, offset=3)
 
 
 def test_a_position_known_elsewhere_is_continued(values: Versioned, cache: BaseCache) -> None:
@@ -161,7 +162,7 @@ def test_a_late_write_serves_nothing_old(values: Versioned, cache: BaseCache) ->
     entry = values.look(cache, KEY).entry
     assert entry is not None
     values.outdate(cache, of_tags("region"))
-    values.keep(cache, KEY, replace(entry, tag_versions=versions))
+    values.keep(cache, KEY, structs.replace(entry, tag_versions=versions))
     assert shown(values, cache) is None
 
 

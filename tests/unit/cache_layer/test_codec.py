@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import secrets
 import struct
-from dataclasses import replace
 from typing import Any
 
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from cache_layer.codec import COMPRESS_ABOVE, Entry, decode, encode
 from tests.support.entries import DIGEST, ENTRIES, encoded
@@ -100,7 +100,7 @@ def test_an_entry_of_another_key_is_none(entry: Entry) -> None:
 @given(ENTRIES, BIG)
 def test_a_large_payload_is_stored_small_and_read_back(entry: Entry, payload: bytes) -> None:
     """Above the threshold it is compressed, and comes out as it went in, signed or not."""
-    large = replace(entry, payload=payload)
+    large = structs.replace(entry, payload=payload)
     for secret in (b"", SECRET):
         raw = encoded(large, secret=secret)
         assert len(raw) < len(payload) // 2

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from cache_layer import line, near, tracking
+from cache_layer.cache import Found
+from cache_layer.codec import Entry
 from cache_layer.near import Near
-from cache_layer.shelf import OVERHEAD, Shelf
+from cache_layer.position import Position
+from cache_layer.shelf import OVERHEAD, Copy, Fetch, Shelf
 from tests.support.near import BUDGET, LONG, PREFIX, Clock, Wire, until
 
 STEP = 0.001
@@ -189,6 +192,12 @@ def test_nothing_remains_of_reads_that_are_over(wire: Wire, clock: Clock) -> Non
         assert tier.get(f"c:k{number}") is None
     gc.collect()
     assert len(tier._marks) == 0
+
+
+@pytest.mark.parametrize("part", [Copy, Fetch, Found, Entry, Position])
+def test_the_collector_of_cycles_walks_over_no_values(part: type[Any]) -> None:
+    """Hundreds of thousands of them lie here; a walk takes so long that nothing may be given out after it."""
+    assert not gc.is_tracked(part(*range(2)) if part is Position else part(**dict.fromkeys(part.__struct_fields__)))
 
 
 def test_keys_that_are_not_text_do_no_harm(wire: Wire, clock: Clock) -> None:
