@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
@@ -209,10 +209,12 @@ class Channel:
         subscription.heard = self.count
         return news
 
-    def newest(self) -> News | None:
-        """The last event, where it is all that who has been told everything before it has to be told."""
+    def after(self, heard: int) -> Sequence[News] | None:
+        """All that is new for who has heard so many events; None: it is too much at once, or not the same for all."""
         value = self.value
-        return value if value is not None and value.order == self.count else None
+        if heard == self.count:
+            return ()
+        return (value,) if value is not None and value.order == self.count else None
 
     # Live publications
 

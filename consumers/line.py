@@ -10,7 +10,7 @@ import asyncio
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from asgi_app.topics import Log, Snapshot, Source, Values
@@ -124,8 +124,8 @@ class Line(ABC):
         """What a subscription has not been told yet."""
 
     @abstractmethod
-    def newest(self) -> News | None:
-        """The last event, where it is all that who has been told everything before it has to be told."""
+    def after(self, heard: int) -> Sequence[News] | None:
+        """All that is new for who has heard so many events; None: it is too much at once, or not the same for all."""
 
 
 class ValueLine(Channel, Line):

@@ -164,10 +164,13 @@ class Ring:
                 subscription.sent = news.position
         return told
 
-    def newest(self) -> News | None:
-        """The last event, where it is all that who has been told everything before it has to be told."""
-        last = self._news[-1] if self._news else None
-        return last if last is not None and last.order == self.count else None
+    def after(self, heard: int) -> Sequence[News] | None:
+        """All that is new for who has heard so many events; None: it is too much at once, or not the same for all."""
+        missed, held = self.count - heard, len(self._news)
+        if heard < 0 or missed > min(held, _PORTION):
+            return None
+        news = (self._news[-1],) if missed == 1 else tuple(islice(self._news, held - missed, held))
+        return news if all(one.position is not None for one in news) else None
 
     def lacks(self, since: Position) -> bool:
         """Whether the store may have what this process does not, of what was missed since a position."""

@@ -14,7 +14,7 @@ from cache_layer.history import LogPage
 from cache_layer.position import Position
 from cache_layer.publication import Appended, Logged
 from consumers import rendering
-from consumers.channel import News, Subscription
+from consumers.channel import Subscription
 from consumers.line import LogLine, ValueLine
 from consumers.telling import tell
 from consumers.transport import Port
@@ -36,9 +36,12 @@ class Transport:
     def write(self, message: bytes) -> None:
         if self.broken:
             raise RuntimeError("closed")
-        head = 2 if message[1] < 126 else 4
         self._end.short.append(message)
-        self._end.heard.append(message[head:].decode())
+        while message:
+            size = message[1]
+            assert size < 126
+            self._end.heard.append(message[2 : 2 + size].decode())
+            message = message[2 + size :]
 
 
 class End:
@@ -196,16 +199,15 @@ async def test_a_socket_with_bytes_in_its_buffer_is_left_to_its_holder() -> None
 async def test_who_is_told_deltas_or_stands_in_another_epoch_is_told_by_its_holder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """So are those who were told of more than one thing too little, and who is lost."""
+    """So is who is lost."""
     line, end = a_log(), End()
     asked: list[Subscription] = []
     monkeypatch.setattr(end, "touch", asked.append)
-    of_delta, of_epoch, of_two, lost = (end.follow(line) for _ in range(4))
+    of_delta, of_epoch, lost = (end.follow(line) for _ in range(3))
     of_delta.delta, of_epoch.epoch, lost.heard = True, "bbbbbbbb", -1
-    of_two.heard -= 1
     append(line)
     tell(line, tuple(line.subscriptions))
-    assert asked == [of_delta, of_epoch, of_two, lost]
+    assert asked == [of_delta, of_epoch, lost]
     assert end.heard == []
 
 
@@ -300,13 +302,32 @@ async def _play(steps: list[str], again: bool) -> None:
     assert [text for text in end.heard if text.startswith("r")] == [f"r{n}" for n in range(1, replies + 1)]
 
 
-def test_news_of_another_kind_is_nothing_newest() -> None:
-    """What is kept nowhere has no position: the holder tells it."""
-    line = a_log()
+async def test_what_a_sweep_has_not_told_goes_out_in_one_write() -> None:
+    """A frame for each; up to a portion of them, and more of them are the holder's."""
+    line, end, late = a_log(), End(), End()
+    late.follow(line)
+    for _ in range(16):
+        append(line)
+    end.follow(line)
     append(line)
-    newest = line.newest()
-    assert isinstance(newest, News)
-    assert newest.position == Position(EPOCH, 1)
+    tell(line, tuple(line.subscriptions))
+    assert (end.heard, len(end.short)) == ([pub(17)], 1)
+    assert late.short == []
+    assert late.heard == [pub(n) for n in range(1, 18)]
+    append(line)
+    append(line)
+    tell(line, tuple(line.subscriptions))
+    assert late.short == [end.short[0].replace(b"17", b"18") + end.short[0].replace(b"17", b"19")]
+    assert end.short[1:] == late.short
+
+
+async def test_what_is_kept_nowhere_is_told_by_the_holder() -> None:
+    """It has no position that a short way could go by; and what comes with it keeps its order."""
+    line, end = a_log(), End()
+    end.follow(line)
+    append(line)
     line.ephemeral("join", Logged(0, b"{}"))
-    newest = line.newest()
-    assert newest is None or newest.position is None
+    append(line)
+    tell(line, tuple(line.subscriptions))
+    assert end.short == []
+    assert end.heard == [pub(1), '{"push":{"channel":"t","join":{"info":{}}}}', pub(2)]
