@@ -167,7 +167,7 @@ class Ring:
     def after(self, heard: int) -> Sequence[News] | None:
         """All that is new for who has heard so many events; None: it is too much at once, or not the same for all."""
         missed, held = self.count - heard, len(self._news)
-        if heard < 0 or missed > min(held, _PORTION):
+        if missed > min(held, _PORTION):  # who is lost has missed more than there is
             return None
         news = (self._news[-1],) if missed == 1 else tuple(islice(self._news, held - missed, held))
         return news if all(one.position is not None for one in news) else None

@@ -52,7 +52,7 @@ class End:
     def __init__(self) -> None:
         self.heard: list[str] = []
         self.short: list[bytes] = []
-        self.failed = 0
+        self.failed = self.touched = 0
         self.reads = asyncio.Event()
         self.reads.set()
         self.transport = Transport(self)
@@ -77,6 +77,7 @@ class End:
         self.failed += 1
 
     def touch(self, subscription: Subscription) -> None:
+        self.touched += 1
         self.writer.touch(subscription)
 
     def expel(self, subscription: Subscription, error: Exception) -> None:
@@ -134,7 +135,7 @@ async def test_a_publication_goes_past_its_holders_and_is_framed_once_for_all_wh
     assert [end.heard for end in ends] == [[pub(1, "topic")], [pub(1, "other")], [pub(1, "topic")]]
     assert ends[0].short[0] is ends[2].short[0]
     tell(line, tuple(line.subscriptions))
-    assert [len(end.heard) for end in ends] == [1, 1, 1]
+    assert [(len(end.heard), end.touched) for end in ends] == [(1, 0)] * 3
 
 
 async def test_a_value_goes_past_its_holder_and_is_told_once() -> None:
@@ -150,6 +151,10 @@ async def test_a_value_goes_past_its_holder_and_is_told_once() -> None:
     value(line, 3)
     tell(line, tuple(line.subscriptions))
     assert (end.heard[2:], len(end.short)) == ([pub(3)], 2)
+    value(line, 4)
+    line.signalled("stale", b"{}")
+    tell(line, tuple(line.subscriptions))
+    assert (end.heard[3], len(end.heard), len(end.short)) == (pub(4), 5, 2)
 
 
 async def test_a_value_that_becomes_valid_again_is_not_told_to_who_holds_it() -> None:
