@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
-from django.db import IntegrityError, router, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, router, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
@@ -59,6 +59,8 @@ class Order:
     retry_of: str | None = None
     #: Not to be begun before (a task of Django's that is deferred).
     due: datetime | None = None
+    #: Its id was made for it, and it has no Idempotency-Key: nobody has asked for it before.
+    new: bool = False
 
 
 def create(order: Order) -> tuple[Job, bool]:
@@ -67,9 +69,55 @@ def create(order: Order) -> tuple[Job, bool]:
     The same id, or the same `idempotency`, twice is one row.  Raises IdempotencyMismatch for other parameters.
     """
     alias = database()
-    known = find(order)
+    known = None if order.new else find(order)
     if known is not None:
         return known, False
+    row = _row(order)
+    try:
+        with transaction.atomic(alias):  # a refused row must not cost the caller's transaction
+            Job.objects.using(alias).bulk_create([row])
+    except IntegrityError:
+        known = find(order)
+        if known is None:
+            raise
+        return known, False
+    return row, True
+
+
+def create_all(orders: Sequence[Order]) -> list[tuple[str, bool] | Exception]:
+    """As `create`, of several that have nothing to do with each other: id and whether it is new, or why it is not.
+
+    Raises OperationalError or InterfaceError when the database is away.
+    """
+    new = [order for order in orders if order.new]
+    written = len(new) > 1 and _created_together(new)
+    return [(order.job_id, True) if written and order.new else _created(order) for order in orders]
+
+
+def _created_together(new: Sequence[Order]) -> bool:
+    """One transaction; False: one of them is refused, so that none is written."""
+    alias = database()
+    try:
+        with transaction.atomic(alias):
+            Job.objects.using(alias).bulk_create([_row(order) for order in new])
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:
+        return False
+    return True
+
+
+def _created(order: Order) -> tuple[str, bool] | Exception:
+    try:
+        row, created = create(order)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        return error
+    return str(row.pk), created
+
+
+def _row(order: Order) -> Job:
     row = Job(
         id=UUID(order.job_id),
         name=order.name,
@@ -85,15 +133,7 @@ def create(order: Order) -> tuple[Job, bool]:
     )
     if order.expires is not None:
         row.expires_at = Now() + timedelta(seconds=order.expires)
-    try:
-        with transaction.atomic(alias):  # a refused row must not cost the caller's transaction
-            Job.objects.using(alias).bulk_create([row])
-    except IntegrityError:
-        known = find(order)
-        if known is None:
-            raise
-        return known, False
-    return row, True
+    return row
 
 
 def find(order: Order) -> Job | None:

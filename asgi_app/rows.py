@@ -10,7 +10,8 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -37,17 +38,21 @@ async def in_database(work: Callable[..., T], *args: Any, within: float = WITHIN
 
     Cancelled or too late, it goes on behind.  Raises Unavailable when the database is away, or does not answer in time.
     """
-    global _waiting
     if _waiting >= WAITING:
         raise away()
-    _waiting += 1
-    future = asyncio.get_running_loop().run_in_executor(_threads(), partial(_run, partial(work, *args, **named)))
-    future.add_done_callback(_over)
+    _count(1)
+    # As `shield(run_in_executor(...))` within a `timeout`, for half of the event loop's time.
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+    too_late = loop.call_later(within, _give_up, answer)
+    doing = _threads().submit(_run, partial(work, *args, **named) if args or named else work)
+    doing.add_done_callback(partial(_over, loop, answer))
     try:
-        async with asyncio.timeout(within):
-            return await asyncio.shield(future)
+        return await answer
     except (TimeoutError, OperationalError, InterfaceError) as error:
         raise away() from error
+    finally:
+        too_late.cancel()
 
 
 def away() -> Unavailable:
@@ -66,11 +71,33 @@ def close() -> None:
         pool.shutdown(wait=False)
 
 
-def _over(future: asyncio.Future[Any]) -> None:
+def _count(by: int) -> None:
     global _waiting
-    _waiting -= 1
-    if not future.cancelled():
-        future.exception()  # it is the waiting one's, who may have gone
+    with _lock:
+        _waiting += by
+
+
+def _give_up(answer: asyncio.Future[Any]) -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())
+
+
+def _over(loop: asyncio.AbstractEventLoop, answer: asyncio.Future[T], doing: Future[T]) -> None:
+    """In the thread that did it, or where it was given up."""
+    _count(-1)
+    with suppress(RuntimeError):  # the loop is closed: nobody waits
+        loop.call_soon_threadsafe(_tell, answer, doing)
+
+
+def _tell(answer: asyncio.Future[T], doing: Future[T]) -> None:
+    if answer.done():  # who waited has gone
+        return
+    if doing.cancelled():
+        answer.cancel()
+    elif (error := doing.exception()) is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(doing.result())
 
 
 def _threads() -> ThreadPoolExecutor:

@@ -7,7 +7,6 @@ id twice makes one job.  A broker or a store that is away keeps nobody waiting f
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from asgi_app.jobs import SERVICE, dump_principal, new_job_id
 from asgi_app.ledger import Order
 from asgi_app.registry import Action, Principal, Resource
 from asgi_app.rows import away, in_database
+from asgi_app.writing import Writing
 from cache_layer.background import Background
 from cache_layer.errors import StoreUnavailable
 from cache_layer.keys import Key, digest
@@ -60,11 +60,13 @@ class Submitter:
         self._doorbell = doorbell
         self._env = env
         self._background = Background()
+        self._writing = Writing()
         #: Actions that are on their queues, of which the database has not heard.
         self._rung: list[str] = []
 
     async def stop(self) -> None:
         """End what runs behind; may be called twice."""
+        await self._writing.stop()
         await self._background.close()
 
     # --- computations
@@ -139,12 +141,14 @@ class Submitter:
         if idempotency_key is not None and (known := await in_database(ledger.find, order)) is not None:
             return str(known.id)  # asked for again: that it waits already is no reason to refuse it
         await self._admit(order)
-        row, created = await in_database(ledger.create, order)
-        if created and self._records.store.suspect:
-            self._background.start(self.put_on_queue(ledger.ticket(row), due=_seconds_until(due)))
-        elif created:
-            await self.put_on_queue(ledger.ticket(row), due=_seconds_until(due))
-        return str(row.id)
+        written, created = await self._writing.create(order)
+        if created:
+            putting = self.put_on_queue(_ticket(order), due=_seconds_until(due))
+            if self._records.store.suspect:
+                self._background.start(putting)
+            else:
+                await putting
+        return written
 
     def action_here(
         self,
@@ -171,7 +175,7 @@ class Submitter:
             asyncio.run_coroutine_threadsafe(self.put_on_queue(ticket, due=_seconds_until(due)), loop).result(2.0)
 
         if created:
-            ticket = ledger.ticket(row)
+            ticket = _ticket(order)
             transaction.on_commit(ring, using=ledger.database(), robust=True)
         return str(row.id)
 
@@ -192,7 +196,7 @@ class Submitter:
         return Order(
             job_id=job_id or new_id(),
             name=action.name,
-            params=json.dumps(action.dump(params)),
+            params=canonical_json(params).decode(),
             queue=action.queue,
             priority=action.priority,
             owner=owner,
@@ -201,6 +205,7 @@ class Submitter:
             expires=action.expires,
             retry_of=retry_of,
             due=due,
+            new=job_id is None and idempotency_key is None,
         )
 
     async def put_on_queue(self, ticket: Ticket, *, due: float = 0.0, in_front: bool = False) -> bool:
@@ -270,6 +275,10 @@ class Submitter:
             f"{self._env.max_waiting_per_principal} of your jobs are waiting (MILLPOND_MAX_WAITING_PER_PRINCIPAL)",
             retry_after=after,
         )
+
+
+def _ticket(order: Order) -> Ticket:
+    return Ticket(job_id=order.job_id, kind="action", queue=order.queue, priority=order.priority, lane=order.owner)
 
 
 def lane_of(principal: Principal, trusted: bool) -> str:

@@ -12,11 +12,13 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
 
 from cache_layer.keys import Names
+from cache_layer.pipeline import packed
 from cache_layer.redis import Arg, Store
 
 Kind = Literal["computation", "action"]
@@ -32,6 +34,8 @@ HELD_TTL = 2 * 86_400_000
 _RUNS_AT_MOST = 26 * 3_600_000
 
 
+#: Lanes whose questions are remembered.
+_LANES = 4096
 #: Milliseconds it is remembered how long runs take.
 _REMEMBERED = 30 * 86_400_000
 
@@ -146,11 +150,16 @@ class Queues:
         self.store = store
         self.names: Names = store.names
         self.limits = limits
+        #: The question is the same for all of a lane.
+        self._admission = lru_cache(_LANES)(self._pack_admission)
+
+    def _pack_admission(self, queue: str, lane: str) -> bytes:
+        args: list[Arg] = [self.names.queues(), queue, lane, self.limits.queue, self.limits.of_lane(lane)]
+        return packed(("EVALSHA", self.store.sha("admit"), 0, *args))
 
     async def admit(self, queue: str, lane: str) -> Admission:
         """May one more job of `lane` wait?  Raises StoreUnavailable."""
-        args: list[Arg] = [self.names.queues(), queue, lane, self.limits.queue, self.limits.of_lane(lane)]
-        what, wait = await self.store.repeatable("admit", [], args)
+        what, wait = await self.store.repeatable_packed("admit", self._admission(queue, lane))
         return Admission(what=what.decode(), wait=seconds(wait))
 
     async def enqueue(
