@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import logging
 import os
 import random
 import time
@@ -75,64 +74,12 @@ async def measured(costs: Costs, work: Work, rounds: int) -> tuple[float, float]
 # Hits
 
 
-class Front:
-    """The application, asked as uvicorn asks it once a request is parsed; what it writes goes nowhere."""
-
-    def __init__(self) -> None:
-        from uvicorn.protocols.http.flow_control import FlowControl
-        from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
-
-        from asgi_app.asgi import application
-
-        self._application, self._cycle = application, RequestResponseCycle
-        self._flow = FlowControl(self)  # type: ignore[arg-type]
-        self._log = logging.getLogger(__name__)
-        self._second, self._said = 0, [(b"date", b"")]
-        self._written = 0
-
-    def write(self, answer: bytes) -> None:
-        """As the transport of a connection."""
-        assert answer.startswith(b"HTTP/1.1 200 "), answer
-        self._written += 1
-
-    async def ask(self, n: int) -> None:
-        second = int(time.monotonic())
-        if second != self._second:  # the server says the date in a new list each second
-            self._second, self._said = second, [(b"date", b"Thu, 01 Jan 1970 00:00:00 GMT")]
-        cycle = self._cycle(
-            scope=_scope(n),  # type: ignore[arg-type]
-            transport=self,  # type: ignore[arg-type]
-            flow=self._flow,
-            logger=self._log,
-            access_logger=self._log,
-            access_log=False,
-            default_headers=self._said,
-            message_event=asyncio.Event(),
-            expect_100_continue=False,
-            keep_alive=True,
-            on_response=_done,
-        )
-        await self._application(cycle.scope, cycle.receive, cycle.send)
-
-    async def ask_many(self, size: int, count: int) -> None:
-        """Of keys below `size`, by a uniform law.  Raises AssertionError unless the front has answered all of them."""
-        from cache_layer import metrics
-        from tests.benchmarks.audience import in_turns
-
-        before, self._written = metrics.events["answered before Django"], 0
-        await in_turns(self.ask(random.randrange(size)) for _ in range(count))
-        assert self._written == metrics.events["answered before Django"] - before == count, "not all were hits"
-
-
-def _done() -> None:
-    """An answer is complete."""
-
-
 async def hits(sizes: list[int], scale: float, *, near: bool) -> AsyncIterator[tuple[int, Work]]:
     """Of a uniformly random sample of as many keys: from this process's copies or from the store."""
     from asgi_app import wiring
     from asgi_app.env import env
-    from tests.benchmarks.audience import in_turns, until
+    from tests.benchmarks.asking import Front
+    from tests.benchmarks.audience import AT_ONCE, until
 
     front, count = Front(), int(_HITS * scale)
     node = await wiring.start_node(env(), near=near)
@@ -144,10 +91,10 @@ async def hits(sizes: list[int], scale: float, *, near: bool) -> AsyncIterator[t
     for size in sizes:
         await _fill(there, size, version)
         while node.near is not None and node.near.stats.entries < size:  # while writes are told of, copies are refused
-            await in_turns((front.ask(n) for n in range(there, size)), _BUILDING)
+            await front.ask(range(there, size), _BUILDING)
         there = size
-        await front.ask_many(size, count)
-        yield size, (count, partial(front.ask_many, size, count))
+        await front.ask_some(size, count, AT_ONCE)
+        yield size, (count, partial(front.ask_some, size, count, AT_ONCE))
 
 
 async def _fill(first: int, last: int, version: bytes) -> None:
@@ -185,18 +132,6 @@ async def _fill(first: int, last: int, version: bytes) -> None:
         assert answers == b"+OK\r\n" * len(keys), answers[:100]
     writer.close()
     await writer.wait_closed()
-
-
-def _scope(n: int) -> dict[str, Any]:
-    return {
-        "type": "http",
-        "method": "GET",
-        "scheme": "http",
-        "path": "/api/v1/resources/bench.page",
-        "query_string": b"n=%d" % n,
-        "headers": [(b"host", b"127.0.0.1"), (b"accept", b"*/*")],
-        "root_path": "",
-    }
 
 
 # Publications
