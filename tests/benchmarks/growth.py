@@ -94,10 +94,9 @@ def measure(home: Path, seconds: float, rounds: int) -> Table:
         "submitted by one of 1,000 users, taken, claimed and finished.  How so many come to be there: keys are written "
         "as a commit leaves them, a thousand in one write; copies are kept of what was asked for; clients subscribe, "
         "and jobs are submitted, as ever.\n\nHits have two steps, each as high as what is no longer remembered.  An "
-        "answer says its age in seconds, so it is joined anew for a key that was not asked for in this second: that of "
-        "most hits from 10,000 keys on.  The front remembers 20,000 questions: with more of them than that, parameters, "
-        "key and headers are made anew for most hits.  Beyond the steps there is nothing more to forget, and what still "
-        "grows are misses of the processor's caches.\n\n![Costs over sizes](growth.svg)",
+        "answer says its age in seconds: where a key is asked for less often than that, it is joined anew for each hit."
+        "  The front remembers 20,000 questions: where there are many more, parameters, key and headers are made anew "
+        "for each hit.  Beyond the steps there is nothing more to forget.\n\n![Costs over sizes](growth.svg)",
         columns=("unit", "while there are", "CPU µs, process", "CPU µs, store", "of both, to the first"),
         rows=tuple(rows),
     )
