@@ -33,6 +33,8 @@ Work = tuple[int, Callable[[], Awaitable[Any]]]
 VALUE = 200
 #: Questions of one round, and such under way at once while what is measured is only being built.
 _HITS, _BUILDING = 8000, 256
+#: Questions that a front remembers: so many are asked before a measurement.
+_REMEMBERED = 20_000
 #: Topics that one client follows.
 _FOLLOWED = 50
 _WITHIN = 60.0
@@ -92,6 +94,7 @@ async def hits(sizes: list[int], scale: float, *, near: bool) -> AsyncIterator[t
         await _fill(there, size, version)
         while node.near is not None and node.near.stats.entries < size:  # while writes are told of, copies are refused
             await front.ask(range(there, size), _BUILDING)
+        await front.ask(range(there, min(size, _REMEMBERED)), _BUILDING)
         there = size
         await front.ask_some(size, count, AT_ONCE)
         yield size, (count, partial(front.ask_some, size, count, AT_ONCE))
