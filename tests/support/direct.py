@@ -79,9 +79,12 @@ class Line:
         """What was framed for a websocket already."""
         if not self._client.reads.is_set():
             return False
-        found = frame_at(message, 0, len(message))
-        assert found is not None
-        self._hear(message[found[1] : found[2]].decode())
+        at = 0
+        while at < len(message):
+            found = frame_at(message, at, len(message))
+            assert found is not None
+            _, begin, at = found
+            self._hear(message[begin:at].decode())
         return True
 
     def _hear(self, text: str) -> None:
