@@ -581,8 +581,19 @@ class JobMachine(RuleBasedStateMachine):
 
     def _process_dies(self, one: Try) -> None:
         one.gone = True
+        self._reported(one)
+
+    def _reported(self, one: Try) -> None:
         places = [self.names.held(one.worker), self.names.losses()]
         self.run(self.jobs.store.script("lost", places, [one.job.id, one.pid, one.worker, "died", ""]))
+
+    @rule(worker=st.sampled_from(WORKERS))
+    def a_worker_looks(self, worker: str) -> None:
+        """At what its processes hold, with each sign of life: a loss of the same job may have hidden another."""
+        gone = {one.pid: one for one in self.tries if one.gone and one.worker == worker}
+        for about in self._hash(self.names.held(worker)).values():
+            if one := gone.get(json.loads(about)["pid"]):
+                self._reported(one)
 
     @rule(worker=st.sampled_from(WORKERS))
     def a_worker_falls_silent(self, worker: str) -> None:
@@ -711,6 +722,8 @@ class JobMachine(RuleBasedStateMachine):
                 self._over(job, "expired")
             elif job.status in WAITING and not job.place and job.long_ago:
                 self._waits(job, "queued", "queue")
+            elif job.status == "running" and self.command("HGET", self.names.job(job.id), "unheld_at"):
+                self.command("HSET", self.names.job(job.id), "unheld_at", 1)  # it was long ago
         self.run(self.reaper.look())
 
     # --- what is true
@@ -814,13 +827,15 @@ class JobMachine(RuleBasedStateMachine):
         for turn in range(40):
             for worker in WORKERS:
                 self.a_worker_shows_life(worker)
+                self.a_worker_looks(worker)
             self.time_passes(0)
             self.a_look()
             self.compare()
             self.relay()
             self.a_round()
             self.everything_is_as_it_should_be()
-            if not any(job.live for job in self.known.values()):
+            held = any(self._hash(self.names.held(worker)) for worker in WORKERS)
+            if not held and not any(job.live for job in self.known.values()):
                 return
             for queue in QUEUES:
                 before = len(self.tries)
@@ -830,7 +845,7 @@ class JobMachine(RuleBasedStateMachine):
                     if one.fence:
                         self._finishes(one)
         alive = [job for job in self.known.values() if job.live]
-        raise AssertionError(f"these come to no end: {alive}")
+        raise AssertionError(f"these come to no end, or are held: {alive}")
 
 
 def _decoded(raw: Any) -> Any:
