@@ -41,7 +41,7 @@ format: $(VENV)/.dev ## put the code into the one format, and repair what ruff c
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.bench ## figures side by side with what one would use instead; some 12 minutes
+bench: $(VENV)/.bench ## figures side by side with what one would use instead; some 20 minutes
 	$(BIN)/python -m tests.benchmarks
 
 chaos: $(VENV)/.dev ## bounded runs under faults and deaths, then the books are checked

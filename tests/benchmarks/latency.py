@@ -52,7 +52,7 @@ def measure(home: Path, seconds: float, rounds: int) -> Table:
                 seen = _all(server, crowd, seconds, rounds)
             rows += [_row(sockets, name, those) for (name, _), those in seen.items()]
     return Table(
-        title="E. HTTP during a broadcast",
+        title="HTTP during a broadcast",
         about=f"{_CONNECTIONS} connections ask a web process that has many websockets, while it has nothing else to do "
         "and while one message of some 490 bytes after the other goes to all of them, as fast as it can; medians of "
         f"{rounds} rounds of {seconds:g} s.",
