@@ -157,7 +157,7 @@ class Control:
             try:
                 await self._catch_up()
                 while self._due:
-                    await self._look(self._some())
+                    await self._look_at(self._some())
                     await asyncio.sleep(_BREATHE)
             except Exception:
                 log.exception("credentials cannot be read anew")
@@ -193,6 +193,16 @@ class Control:
         chosen = list(self._due)[: standing.MOST]
         return {connection: self._due.pop(connection) for connection in chosen}
 
+    async def _look_at(self, batch: dict[Connection, bool]) -> None:
+        """Whatever happens, those for whom somebody waits are looked at again."""
+        try:
+            await self._look(batch)
+        except (Unavailable, TimeoutError):
+            asyncio.get_running_loop().call_later(_AGAIN, self._try_again, batch)
+        except Exception:
+            log.exception("credentials cannot be read anew")
+            asyncio.get_running_loop().call_later(_AGAIN, self._try_again, batch)
+
     async def _look(self, batch: dict[Connection, bool]) -> None:
         """Read the credentials of some connections, those of the same ones once, and pass on what they are now."""
         sharing: dict[tuple[object, ...], list[Connection]] = {}
@@ -205,12 +215,8 @@ class Control:
                 sharing.setdefault(stands_on, []).append(connection)
         if not asked:
             return
-        try:
-            async with asyncio.timeout(_WITHIN):
-                found = await standing.reread(list(asked.values()))
-        except (Unavailable, TimeoutError):
-            asyncio.get_running_loop().call_later(_AGAIN, self._try_again, batch)
-            return
+        async with asyncio.timeout(_WITHIN):
+            found = await standing.reread(list(asked.values()))
         await self._tell(zip(sharing.values(), found, strict=True), batch)
 
     def _try_again(self, batch: dict[Connection, bool]) -> None:

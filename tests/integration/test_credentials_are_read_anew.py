@@ -239,6 +239,39 @@ async def test_who_is_being_let_in_when_the_order_comes_is_found(proxied: tuple[
         await orders.stop()
 
 
+async def test_an_order_outlives_an_error_nobody_foresaw(
+    monkeypatch: pytest.MonkeyPatch, proxied: tuple[Proxy, Process]
+) -> None:
+    """It is carried out at the next try, and not only when it is their turn in the round."""
+    monkeypatch.setattr(controls, "ROUND", 600.0)
+    monkeypatch.setattr(controls, "_AGAIN", 0.1)
+    reread, tries = standing.reread, 0
+
+    async def fails_at_first(identities: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise ValueError("no")
+        return await reread(identities)
+
+    _, process = proxied
+    (user, *_) = await sync_to_async(people)()
+    all_ = Connections(100, 100)
+    one = Open(all_, Identity(principal=await access.principal_of(str(user.pk))))
+    here: Any = process
+    orders = Control(here, all_, Judge())
+    orders.start()
+    try:
+        await eventually(lambda: process.feed.healthy, "it hears")
+        monkeypatch.setattr(standing, "reread", fails_at_first)
+        await sync_to_async(User.objects.filter(pk=user.pk).update)(is_active=False)
+        await control._publish(here, control.Order(users=(str(user.pk),)))
+        await eventually(lambda: one.closed, "they are out")
+        assert tries >= 2
+    finally:
+        await orders.stop()
+
+
 async def test_all_have_their_turn_in_a_round(monkeypatch: pytest.MonkeyPatch, proxied: tuple[Proxy, Process]) -> None:
     """Those of the same user are read together, and nobody is told what has not changed."""
     monkeypatch.setattr(controls, "ROUND", 0.5)
