@@ -21,6 +21,7 @@ from django.conf import settings
 from asgi_app import access, wiring
 from asgi_app.env import env
 from asgi_app.errors import MillpondError
+from asgi_app.generations import Generations
 from asgi_app.held import Held, hand_on
 from asgi_app.http_caching import demand, hit
 from asgi_app.preferences import preferences
@@ -37,10 +38,10 @@ from cache_layer.keys import Key
 from cache_layer.position import Position
 
 _PREFIX = "/api/v1/resources/"
-#: Questions, hosts and request directives that are remembered; all are forgotten when there are more.
-_DOORS, _FEW = 20_000, 1_000
-#: Bytes of the answers they hold, about.
-_BYTES = 64 * 1024 * 1024
+#: Questions of a generation that are remembered, and bytes of the answers they hold, about.
+_DOORS, _BYTES = 20_000, 32 * 1024 * 1024
+#: Hosts and request directives that are remembered; all are forgotten when there are more.
+_FEW = 1_000
 #: Characters of a path and query, a host, or a header that are worth remembering.
 _LONGEST = 1_000
 #: Headers that have a say in the answer; the view and what stands around it read no others.
@@ -70,6 +71,8 @@ class _Door:
     etag: bytes = b""
     changed: Prepared | None = None
     unchanged: Prepared | None = None
+    #: Bytes of the answers.
+    size: int = 0
 
 
 @dataclass(slots=True)
@@ -90,11 +93,10 @@ class Hot:
     """The front of one process."""
 
     def __init__(self) -> None:
-        self._doors: dict[tuple[str, bytes, str | None], _Door] = {}
+        self._doors: Generations[_Door] = Generations(_DOORS, _BYTES)
         self._hosts: dict[bytes, bool] = {}
         self._plain: dict[bytes, bool] = {}
         self._preferred: dict[bytes, tuple[str, float]] = {}
-        self._held = 0
 
     def at_once(self, scope: Any) -> Prepared | None:
         """What this process itself holds for a GET, as it comes from the wire: before a task is made for it."""
@@ -197,7 +199,7 @@ class Hot:
         known = self._hosts.get(host)
         if known is None:
             known = access.host_allowed(scope)
-            _remember(self._hosts, host, known, _FEW)
+            _remember(self._hosts, host, known)
         return known
 
     def _asks_nothing(self, directives: bytes) -> bool:
@@ -205,7 +207,7 @@ class Hot:
         known = self._plain.get(directives)
         if known is None:
             known = demand({"Cache-Control": directives.decode("latin-1")}) == ANYTHING
-            _remember(self._plain, directives, known, _FEW)
+            _remember(self._plain, directives, known)
         return known
 
     def _applied(self, prefer: bytes) -> tuple[str, float]:
@@ -214,7 +216,7 @@ class Hot:
         if known is None:
             said = preferences({"Prefer": prefer.decode("latin-1")})
             known = said.applied, said.seconds(env().default_wait)
-            _remember(self._preferred, prefer, known, _FEW)
+            _remember(self._preferred, prefer, known)
         return known
 
     def _door(self, scope: Any, principal: Principal) -> _Door | None:
@@ -234,7 +236,7 @@ class Hot:
         except (MillpondError, UnicodeDecodeError):
             return None
         whose = None if resource.vary is None else principal.user_id or ""
-        _remember(self._doors, (path, query, whose), door, _DOORS)
+        self._doors.keep((path, query, whose), door)
         return door
 
     def _prepared(self, door: _Door, asked: _Asked, found: Found) -> Prepared:
@@ -244,7 +246,7 @@ class Hot:
         aged = (int(found.age), math.floor(entry.fresh - found.age))
         if door.made_of != made_of or door.changed is None or door.unchanged is None:
             if door.changed is None or door.made_of[0] != entry.nonce:
-                self._hold(2 * len(entry.payload))
+                self._doors.grown(door, 2 * len(entry.payload) - door.size)
             reading = Reading(state="fresh", position=entry.position, entry=entry, age=found.age)
             door.changed, door.unchanged = _make(door, reading, asked)
             door.etag = entry.position.etag().encode()
@@ -254,13 +256,6 @@ class Hot:
                 answer.grow_older(b"%d" % aged[0], hit(aged[1]).encode())
             door.aged = aged
         return door.unchanged if asked.held == door.etag or _holds(asked, entry.position) else door.changed
-
-    def _hold(self, size: int) -> None:
-        """Count the bytes that doors hold; too many of them are all let go of."""
-        self._held += size
-        if self._held > _BYTES:
-            self._doors.clear()
-            self._held = size
 
 
 def _may(door: _Door, asked: _Asked) -> bool:
@@ -300,11 +295,11 @@ def _make(door: _Door, reading: Reading, asked: _Asked) -> tuple[Prepared, Prepa
     return Prepared(200, whole, entry.payload), Prepared(304, [*headers, _FRAMES, *ending], b"")
 
 
-def _remember(known: dict[Any, Any], key: Any, value: Any, most: int) -> None:
-    if len(known) >= most:
+def _remember(known: dict[bytes, Any], said: bytes, value: Any) -> None:
+    if len(known) >= _FEW:
         known.clear()
-    if not isinstance(key, bytes) or len(key) <= _LONGEST:
-        known[key] = value
+    if len(said) <= _LONGEST:
+        known[said] = value
 
 
 #: What Django's middleware adds to every answer.
