@@ -96,8 +96,9 @@ def measure(home: Path, seconds: float, rounds: int) -> Table:
         "and jobs are submitted, as ever.\n\nHits have two steps, each as high as what is no longer remembered.  An "
         "answer says its age in seconds: where a key is asked for less often than that, it is joined anew for each hit."
         "  The front remembers some 20,000 to 40,000 questions: where there are many more, parameters, key and headers "
-        "are made anew for each hit.  What else grows from 10,000 or 100,000 on is memory that is touched seldom, as far as can be "
-        "told without counters of the hardware: publications on 100 of 10,000 topics cost as much as with 100 topics."
+        "are made anew for each hit.  What else grows from 10,000 or 100,000 on is memory that is touched seldom, as "
+        "far as can be told without counters of the hardware: publications on 100 of 10,000 topics cost as much as "
+        "with 100 topics."
         "\n\n![Costs over sizes](growth.svg)",
         columns=("unit", "while there are", "CPU µs, process", "CPU µs, store", "of both, to the first"),
         rows=tuple(rows),
