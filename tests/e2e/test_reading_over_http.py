@@ -163,14 +163,15 @@ _tokens: dict[str, str] = {}
 
 def token_of(service: Service, scope: str, *more: str) -> str:
     """An API token with these scopes, of a user that is made for it and named for the first."""
-    if scope not in _tokens:
+    scopes = ",".join((scope, *more))
+    if scopes not in _tokens:
         code = (
             "from django.contrib.auth import get_user_model as m;"
             f"m().objects.filter(username='{scope}').exists() or m().objects.create_user('{scope}')"
         )
         service.command("shell", "-c", code)
-        _tokens[scope] = service.command("token", "create", scope, "--scope", ",".join((scope, *more))).strip()
-    return _tokens[scope]
+        _tokens[scopes] = service.command("token", "create", scope, "--scope", scopes).strip()
+    return _tokens[scopes]
 
 
 @pytest.mark.parametrize(
