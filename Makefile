@@ -51,8 +51,7 @@ chaos: $(VENV)/.dev ## bounded runs under faults and deaths, then the books are 
 
 ci: check ## what .ci/run calls: check, then every test, those that need services and a browser too
 	$(call passes,-m 'not browser' --ignore tests/unit,$(SIDE_BY_SIDE))
-	$(call passes,-m browser --ignore tests/unit --ignore tests/e2e/page,$(SIDE_BY_SIDE))
-	$(call passes,-m browser tests/e2e/page,)
+	$(call passes,-m browser --ignore tests/unit,$(SIDE_BY_SIDE))
 
 # A stamp is older than its inputs when they changed: then pip brings the environment up to date.
 $(VENV)/.run: pyproject.toml constraints.txt
