@@ -1,7 +1,7 @@
 """A memory of what is asked for again, in two generations: what is asked for while it is old becomes young again.
 
 As good as least-recently-used for what is hot, at the price of one look into a dictionary.
-Invariant: there are never more than twice `most` things, nor, once they have grown, much more than twice `most_bytes`.
+Invariant: there are never more than twice `most` things, nor more than twice `most_bytes` and the two that went beyond.
 """
 
 from __future__ import annotations
@@ -43,16 +43,24 @@ class Generations(Generic[T]):
         return thing
 
     def keep(self, name: Hashable, thing: T) -> None:
-        if len(self._young) >= self._most or self._bytes > self._most_bytes:
-            self._old, self._young, self._bytes = self._young, {}, 0
+        if len(self._young) >= self._most:
+            self._turn()
         self._old.pop(name, None)
         before = self._young.get(name)
         if before is not None:
             self._bytes -= before.size
         self._young[name] = thing
-        self._bytes += thing.size
+        self._count(thing.size)
 
     def grown(self, thing: T, by: int) -> None:
         """A young thing is so much larger now."""
         thing.size += by
-        self._bytes += by
+        self._count(by)
+
+    def _count(self, size: int) -> None:
+        self._bytes += size
+        if self._bytes > self._most_bytes:
+            self._turn()
+
+    def _turn(self) -> None:
+        self._old, self._young, self._bytes = self._young, {}, 0

@@ -17,7 +17,7 @@ _READ = "millpond.read"
 
 
 class Held:
-    """`left()` until the reading is there; called, it is the `receive` of whoever comes next."""
+    """Its `reads` waits for the reading; called, it is the `receive` of whoever comes next."""
 
     def __init__(self, receive: Any) -> None:
         self._receive = receive

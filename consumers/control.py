@@ -197,10 +197,9 @@ class Control:
         """Whatever happens, those for whom somebody waits are looked at again."""
         try:
             await self._look(batch)
-        except (Unavailable, TimeoutError):
-            asyncio.get_running_loop().call_later(_AGAIN, self._try_again, batch)
-        except Exception:
-            log.exception("credentials cannot be read anew")
+        except Exception as error:
+            if not isinstance(error, Unavailable | TimeoutError):
+                log.exception("credentials cannot be read anew")
             asyncio.get_running_loop().call_later(_AGAIN, self._try_again, batch)
 
     async def _look(self, batch: dict[Connection, bool]) -> None:

@@ -37,6 +37,18 @@ def test_bytes_count_as_they_grow() -> None:
         assert sum(one.size for one in map(memory.get, list(memory)) if one) <= 2 * (10 + 6)
 
 
+def test_what_grows_without_anything_new_is_bounded_too() -> None:
+    """Few names whose things become large."""
+    memory: Generations[Thing] = Generations(100, 10)
+    for name in range(20):
+        memory.keep(name, Thing())
+    for name in range(20):
+        thing = memory.get(name)
+        if thing is not None:
+            memory.grown(thing, 6)
+    assert sum(one.size for one in (*memory._young.values(), *memory._old.values())) <= 2 * (10 + 6)
+
+
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9), st.integers(0, 5))), st.integers(1, 4), st.integers(0, 12))
 def test_it_gives_what_was_kept_and_is_bounded(steps: list[tuple[bool, int, int]], most: int, most_bytes: int) -> None:
     """Or nothing."""
