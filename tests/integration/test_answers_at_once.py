@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 import pytest
-import uvicorn
 
 from asgi_app import asgi
 from asgi_app.hot import Hot
-from asgi_app.registry import Principal, Registry, registry, resource
+from asgi_app.registry import Registry, registry, resource
 from asgi_app.running.protocol import Protocol
 from asgi_app.wiring import Node
 from tests.integration.test_front_and_view_agree import BASE
-from tests.integration.test_prepared_answers import exchange, without_date
+from tests.support.declared_keys import key_of
 from tests.support.paged import a_node
 from tests.support.processes import fill
-from tests.support.service import free_port
+from tests.support.raw_http import exchange, serving, without_date
 from tests.support.store import StoreServer
 from tests.support.watcher import eventually
 
@@ -76,35 +74,10 @@ async def node(store_server: StoreServer, declared: Registry, monkeypatch: pytes
     monkeypatch.setattr(asgi, "front", Hot())  # it remembers the resources of other tests
     async with a_node() as made:
         await eventually(lambda: made.near and made.near.open, "copies are given out")
-        key = registry.resource("once.value").key(
-            registry.resource("once.value").parse({}, text=False), Principal.public()
-        )
+        key = key_of("once.value")
         await made.store.command("DEL", made.cache.names.lease(key), made.cache.names.entry(key))
         await fill(made.cache, key, b'{"a":"\xc3\xa9"}')
         yield made
-
-
-@asynccontextmanager
-async def serving(http: Any, keep_alive: int = 75) -> AsyncIterator[int]:
-    """The port of a server as `millpond web` has one."""
-    number = free_port()
-    config = uvicorn.Config(
-        asgi.application,
-        http=http,
-        port=number,
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=keep_alive,
-    )
-    server = uvicorn.Server(config)
-    running = asyncio.create_task(server._serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    yield number
-    server.should_exit = True
-    await running
 
 
 class Counting(Hot):
@@ -132,7 +105,7 @@ async def test_the_bytes_are_those_of_the_longer_way(node: Node, name: str) -> N
     """Alone on a connection, and in a row, in order."""
     sent, at_once = REQUESTS[name]
     front = Counting()
-    async with serving(partial(Protocol, front)) as quick, serving("httptools") as plain:
+    async with serving(asgi.application, partial(Protocol, front)) as quick, serving(asgi.application) as plain:
         expected = ageless(await exchange(plain, sent + LAST))
         await exchange(quick, PLAIN + b"connection: close\r\n\r\n")  # this process has it now, and the front its door
         await exchange(quick, PLAIN.replace(b" HTTP", b"?n=1 HTTP") + b"connection: close\r\n\r\n")
@@ -154,7 +127,7 @@ async def test_the_bytes_are_those_of_the_longer_way(node: Node, name: str) -> N
 async def test_an_upgrade_is_left_to_uvicorn(node: Node) -> None:
     """Which knows only one."""
     front, sent = Counting(), PLAIN + b"connection: upgrade, close\r\nupgrade: h2c\r\n\r\n"
-    async with serving(partial(Protocol, front)) as quick, serving("httptools") as plain:
+    async with serving(asgi.application, partial(Protocol, front)) as quick, serving(asgi.application) as plain:
         expected = ageless(await exchange(plain, sent))
         assert ageless(await exchange(quick, sent)) == expected
     assert front.times == 0
@@ -162,11 +135,11 @@ async def test_an_upgrade_is_left_to_uvicorn(node: Node) -> None:
 
 async def test_a_client_that_does_not_read_is_not_written_to(node: Node) -> None:
     """Its requests wait in uvicorn's line once the buffer is full, and all are answered when it reads."""
-    key = registry.resource("once.value").key(registry.resource("once.value").parse({}, text=False), Principal.public())
+    key = key_of("once.value")
     await node.store.command("DEL", node.cache.names.lease(key))
     await fill(node.cache, key, b'"' + b"x" * 60_000 + b'"', force=True)
     front, count = Counting(), 400
-    async with serving(partial(Protocol, front)) as port:
+    async with serving(asgi.application, partial(Protocol, front)) as port:
         await exchange(port, LAST)
         front.times = 0
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
@@ -189,14 +162,14 @@ async def test_a_front_that_fails_costs_only_the_short_way(node: Node) -> None:
         def at_once(self, scope: Any) -> Any:
             raise ValueError("no")
 
-    async with serving(partial(Protocol, Broken())) as port:
+    async with serving(asgi.application, partial(Protocol, Broken())) as port:
         assert (await exchange(port, LAST)).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 async def test_a_connection_that_was_answered_is_closed_when_it_is_idle(node: Node) -> None:
     """As after any other answer."""
     front = Counting()
-    async with serving(partial(Protocol, front), keep_alive=1) as port:
+    async with serving(asgi.application, partial(Protocol, front), keep_alive=1) as port:
         await exchange(port, LAST)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(PLAIN + b"\r\n")

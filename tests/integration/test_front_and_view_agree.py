@@ -18,10 +18,11 @@ from asgi_app import access
 from asgi_app.access import create_token
 from asgi_app.hot import Hot
 from asgi_app.models import ApiToken
-from asgi_app.registry import Principal, Registry, Resource, registry, resource
+from asgi_app.registry import Principal, Registry, registry, resource
 from asgi_app.wiring import Node
 from cache_layer.cache import Found
 from cache_layer.keys import Key
+from tests.support.declared_keys import key_of
 from tests.support.paged import a_node
 from tests.support.processes import fill
 from tests.support.store import StoreServer
@@ -157,8 +158,7 @@ def ageless(answer: Messages) -> tuple[Messages, bytes, float]:
 
 
 async def value(node: Node, name: str, principal: Principal | None = None, **params: Any) -> None:
-    what: Resource = registry.resource(name)
-    key = what.key(what.parse(params, text=False), principal or Principal.public())
+    key = key_of(name, principal, **params)
     await node.store.command("DEL", node.cache.names.lease(key))  # somebody may have asked for a younger one
     await fill(node.cache, key, b'{"a":"\xc3\xa9"}')
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from asgi_app.hot import Hot
-from asgi_app.registry import Principal, Registry, registry, resource
+from asgi_app.registry import Registry, registry, resource
 from asgi_app.wiring import Node
 from cache_layer import metrics
 from tests.integration.test_computing_in_place import Origin
 from tests.integration.test_front_and_view_agree import BASE, Messages, agree, of_front, of_view, scope_of
+from tests.support.declared_keys import key_of
 from tests.support.paged import a_node, browser, gone_reader
 from tests.support.processes import fill
 from tests.support.store import StoreServer
@@ -52,9 +53,7 @@ async def node(store_server: StoreServer, declared: Registry, monkeypatch: pytes
     monkeypatch.setattr("asgi_app.asgi.front", Hot())  # it remembers the resources of other tests
     async with a_node() as made:
         for name in ("held.value", "held.impatient"):  # as other tests have left it
-            what = registry.resource(name)
-            key = what.key(what.parse({}, text=False), Principal.public())
-            names = made.cache.names
+            key, names = key_of(name), made.cache.names
             await made.store.command("DEL", names.entry(key), names.lease(key), names.failure(key))
         assert made.near is not None
         await eventually(lambda: made.near and made.near.open, "copies are given out")
@@ -73,10 +72,8 @@ def without_status(answer: Messages) -> Any:
 
 async def age(node: Node, name: str, seconds: float) -> None:
     """Let the value have been stored so long ago."""
-    what = registry.resource(name)
-    key = what.key(what.parse({}, text=False), Principal.public())
+    key = key_of(name)
     await fill(node.cache, key, b'"old"')
-
     ttl = int(await node.store.command("PTTL", node.store.names.entry(key)))
     await node.store.command("PEXPIRE", node.store.names.entry(key), int(ttl - seconds * 1000))
 

@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import uvicorn
 
 from asgi_app.prepared import Prepared
-from tests.support.service import free_port
+from tests.support.raw_http import exchange, serving, without_date
 
 VALUE = Prepared(
     200, [(b"Content-Type", b"application/json"), (b"ETag", b'"a-1"'), (b"Content-Length", b"7")], b'{"a":1}'
@@ -44,41 +43,8 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
-    """A server of ours, as the service configures its own."""
-    number = free_port()
-    config = uvicorn.Config(
-        application,
-        port=number,
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        http="httptools",
-    )
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    serving = asyncio.create_task(server._serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    yield number
-    server.should_exit = True
-    await serving
-
-
-async def exchange(port: int, request: bytes) -> bytes:
-    """Everything the server says to `request`, until it closes."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request)
-    async with asyncio.timeout(20):
-        said = await reader.read()
-    writer.close()
-    await writer.wait_closed()
-    return said
-
-
-def without_date(said: bytes) -> bytes:
-    """A second may end between two answers."""
-    return b"\r\n".join(line for line in said.split(b"\r\n") if not line.startswith(b"date: "))
+    async with serving(application) as number:
+        yield number
 
 
 @pytest.mark.parametrize("path", ANSWERS)

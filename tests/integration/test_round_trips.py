@@ -23,9 +23,9 @@ from asgi_app import waiting
 from asgi_app.registry import Principal, Registry, Resource, registry, resource
 from asgi_app.wiring import Node
 from cache_layer.cache import Cache
-from cache_layer.keys import Key
 from cache_layer.outdated import EVERYTHING, Outdated, of_keys, of_tags
 from cache_layer.redis import Store
+from tests.support.declared_keys import key_of
 from tests.support.keys import key
 from tests.support.nodes import node
 from tests.support.processes import Process, copied, fill
@@ -162,14 +162,9 @@ async def read(asked: Node, wait: float) -> str:
     return (await asked.reader.read(found, found.parse({}, text=False), Principal.public(), wait=wait)).state
 
 
-def asked_for() -> Key:
-    found = registry.resource("slow")
-    return found.key(found.parse({}, text=False), Principal.public())
-
-
 async def test_a_stale_value(wire: Wire, nodes: tuple[Node, Node], gate: asyncio.Event) -> None:
     """One until it is served; behind it one process computes, and the other one is told that somebody does."""
-    what = asked_for()
+    what = key_of("slow")
     await fill(nodes[0].cache, what, b"0")
     await nodes[0].store.command("PEXPIRE", nodes[0].store.names.entry(what), 3_100_000)
     wire.forget()
